@@ -1,0 +1,57 @@
+"""How contributors' tasks (`inv`) are declared, and the one place where their errors are printed."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from invoke.tasks import Task, task
+
+from backline.errors import BacklineError
+
+INTERRUPTED = 130
+
+
+def say(text: str) -> None:
+    """Tells the person at the terminal what is going on: stderr, so that stdout stays data."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def fail(error: BacklineError) -> NoReturn:
+    """Prints what happened, where, what state things are in and what to do, and exits."""
+    print(f"error: {error.message}", file=sys.stderr)
+    for label, text in (
+        ("hosts", ", ".join(error.hosts)),
+        ("state", error.state),
+        ("next", error.hint),
+    ):
+        if text:
+            print(f"  {label}: {text}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
+    """`invoke.task` without short flags, whose BacklineErrors end as a message and an exit code.
+
+    `options` go to invoke: `help`, `positional`, `name`, …
+    """
+
+    def declare(body: Callable[..., None]) -> Task[Any]:
+        @functools.wraps(body)
+        def run(*words: Any, **flags: Any) -> None:
+            try:
+                body(*words, **flags)
+            except BacklineError as error:
+                fail(error)
+            except KeyboardInterrupt:
+                print("interrupted: run the same command again to go on", file=sys.stderr)
+                sys.exit(INTERRUPTED)
+
+        run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
+        declared: Task[Any] = task(auto_shortflags=False, **{"positional": [], **options})(run)
+        return declared
+
+    return declare
