@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What the process returns; the meaning of each is in docs/reference/exit-codes.md."""
+
+    DONE = 0
+    ERROR = 1
+    CHANGES_PENDING = 2
+    MIXED = 3
+    ROLLED_BACK = 4
+    LEASE_HELD = 5
+    GUARD_REFUSED = 6
+    INTERRUPTED = 130
 
 
 class BacklineError(Exception):

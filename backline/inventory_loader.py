@@ -1,0 +1,83 @@
+"""Asks Ansible who is in an inventory; run as a program, since importing Ansible takes half a second.
+
+`python -m backline.inventory_loader FOLDER` prints one JSON object: hosts in inventory order, each
+group's hosts (its children's included) and the few variables that the tasks need, templated by
+Ansible itself. Other variables, which may be secrets, never leave this process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+WANTED = (
+    "ansible_host",
+    "ansible_port",
+    "ansible_ssh_private_key_file",
+    "backline_ssh_private_key_file",
+    "backline_user",
+    "fleet_address",
+    "zone",
+)
+SHARED = ("backline_confirm_changes", "hostctl_allowed_signers")
+
+
+def main(folder: str) -> int:
+    """Prints the inventory in `folder`; 1 and a message on stderr when Ansible cannot read it."""
+    from ansible.errors import AnsibleError  # type: ignore[import-untyped]
+
+    try:
+        json.dump(read(folder), sys.stdout)
+    except AnsibleError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def read(folder: str) -> dict[str, Any]:
+    """Hosts, groups and shared settings of the inventory in `folder`; raises AnsibleError."""
+    from ansible import constants  # type: ignore[import-untyped]
+    from ansible.cli import CLI  # type: ignore[import-untyped]
+    from ansible.inventory.manager import InventoryManager  # type: ignore[import-untyped]
+    from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
+    from ansible.vars.manager import VariableManager  # type: ignore[import-untyped]
+
+    loader = DataLoader()
+    loader.set_vault_secrets(
+        CLI.setup_vault_secrets(loader, constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)
+    )
+    inventory = InventoryManager(loader=loader, sources=[folder])
+    variables = VariableManager(loader=loader, inventory=inventory)
+    hosts: list[dict[str, Any]] = []
+    shared: dict[str, Any] = {}
+    for host in inventory.get_hosts("all"):
+        values = variables.get_vars(host=host, include_hostvars=False)
+        hosts.append({"name": host.name, **_pick(loader, values, WANTED)})
+        shared = shared or _pick(loader, values, SHARED)
+    groups = {
+        name: [host.name for host in group.get_hosts()]
+        for name, group in inventory.groups.items()
+        if name not in ("all", "ungrouped")
+    }
+    return {"hosts": hosts, "groups": groups, "shared": shared}
+
+
+def _pick(loader: Any, values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """The values of `names` that are set, templated; one that cannot be templated counts as unset."""
+    from ansible.errors import AnsibleError  # type: ignore[import-untyped]
+    from ansible.template import Templar  # type: ignore[import-untyped]
+
+    templar = Templar(loader=loader, variables=values)
+    picked = {}
+    for name in names:
+        if values.get(name) is not None:
+            try:
+                picked[name] = json.loads(json.dumps(templar.template(values[name]), default=str))
+            except AnsibleError:
+                continue
+    return picked
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,135 @@
+"""Which hosts a pattern means: Ansible's patterns, decided on the cached inventory.
+
+`streaming:&zone_a:!stream3`, `web*`, `~stream[12]`, `streaming[0]`, `streaming[0:1]` mean what they
+mean to Ansible (a test compares the two). In addition a folded range of hosts, as this program prints
+them (`stream[1-3]`), means those hosts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+
+from backline.errors import BacklineError
+from backline.inventory import Environment
+
+EVERYTHING = "all"
+Fits = Callable[[str], object]
+_OUTER_COMMA = re.compile(r",(?![^\[]*\])")
+_BETWEEN_COLONS = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
+_SPECIAL = set(".?*[")
+_SUBSCRIPT = re.compile(r"^(.+)\[(?:(-?\d+)|(\d+)([:-])(\d*))\]$")
+
+
+def select(environment: Environment, pattern: str) -> list[str]:
+    """The hosts that `pattern` means, in inventory order.
+
+    Raises BacklineError when a part of the pattern names nothing in the inventory (also after `!`:
+    a host that was to be spared must not be touched because of a typing error), or when the parts
+    together leave no host.
+    """
+    chosen: set[str] = set()
+    terms = split(pattern)
+    positive = [term for term in terms if term[0] not in "!&"]
+    for term in positive or [EVERYTHING]:
+        chosen.update(_matches(environment, term))
+    for sign, keep in (("&", True), ("!", False)):
+        for term in terms:
+            if term[0] == sign:
+                found = set(_matches(environment, term[1:]))
+                chosen = chosen & found if keep else chosen - found
+    if not chosen:
+        raise BacklineError(
+            f"host pattern {pattern!r} leaves no host of environment {environment.name!r}",
+            state="nothing was changed",
+            hint=f"groups: {', '.join(environment.groups)}",
+        )
+    return [name for name in environment.hosts if name in chosen]
+
+
+def split(pattern: str) -> list[str]:
+    """The parts of a pattern: apart at commas if it has any, else at colons outside of brackets."""
+    if "," in pattern:
+        parts = _OUTER_COMMA.split(pattern)
+    else:
+        parts = _BETWEEN_COLONS.findall(pattern)
+    return [part.strip() for part in parts if part.strip(" !&")]
+
+
+def fold(hosts: Iterable[str]) -> str:
+    """Host names as short as they can be written: `stream[1-3],worker1`."""
+    from ClusterShell.NodeSet import NodeSet  # type: ignore[import-untyped]
+
+    return str(NodeSet.fromlist(list(hosts)))
+
+
+def _matches(environment: Environment, term: str) -> list[str]:
+    if term in environment.hosts:
+        return [term]
+    if term.startswith("~"):
+        found = _named(environment, re.compile(term[1:]).match, True)
+    else:
+        base, cut = _subscript(term)
+        fits = re.compile(fnmatch.translate(base)).match
+        found = _named(environment, fits, not _SPECIAL.isdisjoint(base))
+        if found and cut:
+            found = found[cut]
+        if found is None:
+            found = _folded(environment, term)
+    if found is None:
+        raise _nothing(environment, term)
+    return found
+
+
+def _named(environment: Environment, fits: Fits, hosts_too: bool) -> list[str] | None:
+    """Hosts of the groups whose name fits, and hosts whose own name fits; None if no name does.
+
+    As in Ansible a plain word that names a group does not name a host as well.
+    """
+    everything = {EVERYTHING: tuple(environment.hosts)}
+    groups = [members for name, members in (everything | environment.groups).items() if fits(name)]
+    hosts = [name for name in environment.hosts if fits(name)] if hosts_too or not groups else []
+    if not groups and not hosts:
+        return None
+    return list(dict.fromkeys([host for members in groups for host in members] + hosts))
+
+
+def _subscript(term: str) -> tuple[str, slice | None]:
+    """`group[1]`, `group[-1]`, `group[0:2]` (both ends count, as in Ansible) → base and slice."""
+    match = _SUBSCRIPT.match(term)
+    if not match:
+        return term, None
+    base, single, start, _, end = match.groups()
+    if single is not None:
+        index = int(single)
+        return base, slice(index, index + 1 or None)
+    return base, slice(int(start), int(end) + 1 if end else None)
+
+
+def _folded(environment: Environment, term: str) -> list[str] | None:
+    from ClusterShell.NodeSet import (  # type: ignore[import-untyped]
+        NodeSet,
+        NodeSetException,
+    )
+
+    if "[" not in term:
+        return None
+    try:
+        names = list(NodeSet(term))
+    except NodeSetException:
+        return None
+    return names if names and all(name in environment.hosts for name in names) else None
+
+
+def _nothing(environment: Environment, term: str) -> BacklineError:
+    names = [EVERYTHING, *environment.groups, *environment.hosts]
+    close = difflib.get_close_matches(term, names, n=3)
+    advice = f"did you mean {' or '.join(close)}? " if close else ""
+    shown = fold(environment.hosts) if len(environment.hosts) <= 200 else f"{len(environment.hosts)}"
+    return BacklineError(
+        f"{term!r} is neither a group nor a host of environment {environment.name!r}",
+        state="nothing was changed",
+        hint=f"{advice}groups: {', '.join(environment.groups)}; hosts: {shown}",
+    )

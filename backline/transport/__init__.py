@@ -1,0 +1,1 @@
+"""How Backline reaches hosts, programs and files. Nothing here decides what to do with them."""
