@@ -19,6 +19,7 @@ from typing import Any
 from backline import places
 from backline.errors import BacklineError
 from backline.transport import local
+from backline.transport.port import Target
 
 FORMAT = 2
 LOAD_SECONDS = 120.0
@@ -26,14 +27,9 @@ DEPLOY_USER = "deploy"
 
 
 @dataclass(frozen=True)
-class Host:
+class Host(Target):
     """One host and how Fabric reaches it. `address` and `port` are SSH's, `fleet_address` the fleet's."""
 
-    name: str
-    address: str
-    port: int
-    user: str
-    key_file: str | None
     fleet_address: str | None
     zone: str | None
     groups: tuple[str, ...]
@@ -117,7 +113,9 @@ def _files(source: Path) -> Iterator[Path]:
 def _sources(source: Path) -> Iterator[Path]:
     """The inventory files of an environment: not its keys, certificates and variables."""
     for path in source.iterdir():
-        if path.is_file() and (path.suffix in (".yml", ".yaml", ".ini") or os.access(path, os.X_OK)):
+        if path.is_file() and (
+            path.suffix in (".yml", ".yaml", ".ini") or os.access(path, os.X_OK)
+        ):
             yield path
 
 

@@ -65,7 +65,7 @@ def read(folder: str) -> dict[str, Any]:
 
 def _pick(loader: Any, values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """The values of `names` that are set, templated; one that cannot be templated counts as unset."""
-    from ansible.errors import AnsibleError  # type: ignore[import-untyped]
+    from ansible.errors import AnsibleError
     from ansible.template import Templar  # type: ignore[import-untyped]
 
     templar = Templar(loader=loader, variables=values)

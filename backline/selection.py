@@ -109,10 +109,7 @@ def _subscript(term: str) -> tuple[str, slice | None]:
 
 
 def _folded(environment: Environment, term: str) -> list[str] | None:
-    from ClusterShell.NodeSet import (  # type: ignore[import-untyped]
-        NodeSet,
-        NodeSetException,
-    )
+    from ClusterShell.NodeSet import NodeSet, NodeSetException
 
     if "[" not in term:
         return None
@@ -127,7 +124,9 @@ def _nothing(environment: Environment, term: str) -> BacklineError:
     names = [EVERYTHING, *environment.groups, *environment.hosts]
     close = difflib.get_close_matches(term, names, n=3)
     advice = f"did you mean {' or '.join(close)}? " if close else ""
-    shown = fold(environment.hosts) if len(environment.hosts) <= 200 else f"{len(environment.hosts)}"
+    shown = (
+        fold(environment.hosts) if len(environment.hosts) <= 200 else f"{len(environment.hosts)}"
+    )
     return BacklineError(
         f"{term!r} is neither a group nor a host of environment {environment.name!r}",
         state="nothing was changed",

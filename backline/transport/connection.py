@@ -1,0 +1,153 @@
+"""A Fabric connection that trusts only the host keys pinned in its environment.
+
+Fabric itself accepts any unknown host key (AutoAddPolicy) and reads ~/.ssh/known_hosts. Here the one
+source of truth is inventory/<env>/known_hosts; a key that is missing there or differs is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+from pathlib import Path
+from typing import Any, NoReturn
+
+import paramiko
+from fabric import Config, Connection  # type: ignore[import-untyped]
+from paramiko.ssh_exception import (
+    AuthenticationException,
+    BadHostKeyException,
+    NoValidConnectionsError,
+    SSHException,
+)
+
+from backline.transport.port import Target, Unreachable
+
+CONNECT_SECONDS = 10
+KEEPALIVE_SECONDS = 10
+
+
+class UnpinnedKey(SSHException):
+    """The host offered a key, and known_hosts has none for it."""
+
+    def __init__(self, key: paramiko.PKey) -> None:
+        super().__init__("no pinned host key")
+        self.key = key
+
+
+class RejectUnpinned(paramiko.RejectPolicy):
+    """Refuses a host that known_hosts does not name, and keeps the key it offered for the message."""
+
+    def missing_host_key(
+        self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey
+    ) -> NoReturn:
+        """Raises UnpinnedKey, always."""
+        raise UnpinnedKey(key)
+
+
+class PinnedConnection(Connection):  # type: ignore[misc]
+    """A Fabric Connection to one host of the inventory; its jump hosts must be pinned as well."""
+
+    def __init__(
+        self, address: str, *, known_hosts: Path, config: Config | None = None, **options: Any
+    ) -> None:
+        self._set(known_hosts=known_hosts)
+        super().__init__(address, config=config or Config(), **options)
+        self.client.set_missing_host_key_policy(RejectUnpinned())
+
+    @classmethod
+    def to(cls, host: Target, known_hosts: Path, config: Config | None = None) -> PinnedConnection:
+        """A connection (not opened yet) to `host`, as the deploy user, with the inventory's key."""
+        keys: dict[str, Any] = {}
+        if host.key_file:
+            keys = {"key_filename": [host.key_file], "look_for_keys": False, "allow_agent": False}
+        return cls(
+            host.address,
+            user=host.user,
+            port=host.port,
+            known_hosts=known_hosts,
+            config=config,
+            connect_timeout=CONNECT_SECONDS,
+            connect_kwargs={
+                **keys,
+                "banner_timeout": CONNECT_SECONDS,
+                "auth_timeout": CONNECT_SECONDS,
+                "channel_timeout": CONNECT_SECONDS,
+            },
+        )
+
+    def get_gateway(self) -> Any:
+        """The jump hosts of ssh_config, each pinned like the host itself."""
+        if "proxyjump" not in self.ssh_config:
+            return super().get_gateway()
+        gateway: PinnedConnection | None = None
+        for hop in self.ssh_config["proxyjump"].split(","):
+            options = {"gateway": gateway} if gateway else {}
+            gateway = PinnedConnection(
+                hop, known_hosts=self.known_hosts, config=self.config.clone(), **options
+            )
+        return gateway
+
+    def open(self) -> Any:
+        """Connects and verifies the host's key; raises what paramiko raises, see `explain`."""
+        if self.is_connected:
+            return None
+        self.client.get_host_keys().clear()
+        self.client.load_host_keys(str(self.known_hosts))
+        result = super().open()
+        self.transport.set_keepalive(KEEPALIVE_SECONDS)
+        return result
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """A key as `ssh-keygen -l` shows it: `ssh-ed25519 SHA256:…`."""
+    digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+    return f"{key.get_name()} SHA256:{digest}"
+
+
+def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
+    """What a failed connection means, where, and what to do about it."""
+    where = f"{host.user}@{host.address} port {host.port}"
+    if isinstance(error, BadHostKeyException):
+        return Unreachable(
+            host.name,
+            f"wrong host key from {host.address} port {host.port}: "
+            f"expected {fingerprint(error.expected_key)}, offered {fingerprint(error.key)}",
+            code="host_key",
+            hint="somebody may stand in between, so nothing was sent. If the host was rebuilt, "
+            f"compare the key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) "
+            f"and put it into {known_hosts}",
+        )
+    if isinstance(error, UnpinnedKey):
+        return Unreachable(
+            host.name,
+            f"no host key is pinned for {host.address} port {host.port}; "
+            f"it offered {fingerprint(error.key)}",
+            code="host_key",
+            hint=f"compare it on the host's console, then add it to {known_hosts}",
+        )
+    if isinstance(error, FileNotFoundError) and str(known_hosts) in str(error):
+        return Unreachable(
+            host.name,
+            f"there is no {known_hosts}, so no host key can be verified",
+            code="host_key",
+            hint="a lab's is written by `inv lab.up`; for other hosts compare and collect their keys",
+        )
+    if isinstance(error, AuthenticationException):
+        return Unreachable(
+            host.name,
+            f"{where} refuses our key {host.key_file or '(agent or ~/.ssh)'}",
+            code="authentication",
+            hint="is the host provisioned? `fab provision` creates the user "
+            "and installs the operators' keys",
+        )
+    if isinstance(error, (TimeoutError, socket.timeout)) or "banner" in str(error):
+        return Unreachable(
+            host.name, f"{where} does not answer within {CONNECT_SECONDS} s", code="timeout"
+        )
+    if isinstance(error, NoValidConnectionsError):
+        reasons = {
+            getattr(reason, "strerror", None) or str(reason) for reason in error.errors.values()
+        }
+        return Unreachable(host.name, f"{where}: {', '.join(sorted(reasons))}", code="refused")
+    return Unreachable(host.name, f"{where}: {error or type(error).__name__}", code="ssh")

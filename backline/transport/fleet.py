@@ -1,0 +1,172 @@
+"""The hosts of an environment over SSH: one connection per host and run, shared by all threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from backline.transport import pool
+from backline.transport.port import Answer, HostError, Outcome, Shipped, Target, Unreachable
+
+if TYPE_CHECKING:
+    from backline.transport.channel import Reply
+    from backline.transport.connection import PinnedConnection
+
+T = TypeVar("T")
+
+
+class SshFleet:
+    """Implements port.Fleet. Connects when first asked; `close` ends all connections."""
+
+    def __init__(
+        self, targets: Mapping[str, Target], known_hosts: Path, width: int = pool.WIDTH
+    ) -> None:
+        self.targets = dict(targets)
+        self.known_hosts = known_hosts
+        self.width = width
+        self._config: Any = None
+        self._connections: dict[str, PinnedConnection] = {}
+        self._locks = {name: threading.Lock() for name in self.targets}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for host in list(self._connections):
+            self._drop(host)
+
+    def call(
+        self, host: str, verb: str, fields: Mapping[str, Any], *, deadline: float = 30.0
+    ) -> Answer:
+        """See port.Fleet."""
+        from backline.transport import hostctl
+
+        command, stdin = hostctl.request(verb, fields)
+        return hostctl.answer(host, verb, self._execute(host, command, stdin, deadline))
+
+    def run(self, host: str, command: str, *, deadline: int) -> Reply:
+        """Runs a shell command as the deploy user; nothing of it outlives us or `deadline` s."""
+        from backline.transport.channel import GRACE_SECONDS, guarded
+
+        return self._execute(host, guarded(command, deadline), None, deadline + GRACE_SECONDS + 2.0)
+
+    def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> None:
+        """See port.Fleet."""
+        from backline.transport import upload
+
+        total, before = sum(file.stat().st_size for file in files), 0
+        with self._sftp(host) as sftp:
+            for file in files:
+                upload.put(sftp, file, progress=partial(_add, progress, host, before, total))
+                before += file.stat().st_size
+
+    def discard(self, host: str, names: Iterable[str]) -> None:
+        """See port.Fleet."""
+        from backline.transport import upload
+
+        with self._sftp(host) as sftp:
+            upload.remove(sftp, names)
+
+    def each(
+        self,
+        hosts: Iterable[str],
+        work: Callable[[str], T],
+        *,
+        deadline: float,
+        done: Callable[[str, Outcome[T]], None] | None = None,
+    ) -> dict[str, Outcome[T]]:
+        """See port.Fleet."""
+        return pool.each(
+            hosts, work, deadline=deadline, width=self.width, done=done, abandon=self._drop
+        )
+
+    def _execute(self, host: str, command: str, stdin: bytes | None, deadline: float) -> Reply:
+        from backline.transport.channel import ConnectionLost, DeadlinePassed, execute
+
+        channel = self._session(host)
+        try:
+            return execute(channel, command, stdin=stdin, deadline=deadline)
+        except DeadlinePassed:
+            self._drop(host)
+            raise Unreachable(
+                host,
+                f"no answer within {deadline:.0f} s",
+                code="deadline",
+                hint="what it did until then is not known: `fab status` asks it again",
+            ) from None
+        except ConnectionLost as error:
+            self._drop(host)
+            raise Unreachable(host, f"connection lost: {error}", code="lost") from error
+
+    def _session(self, host: str) -> Any:
+        """A new channel; one that an idle connection refuses is tried on a fresh connection once."""
+        for attempt in (1, 2):
+            connection = self._connection(host)
+            try:
+                return connection.create_session()
+            except Exception as error:
+                self._drop(host)
+                if attempt == 2:
+                    raise Unreachable(host, f"connection lost: {error}", code="lost") from error
+        raise AssertionError("not reached")
+
+    def _connection(self, host: str) -> PinnedConnection:
+        from backline.transport.connection import PinnedConnection, explain
+
+        with self._locks[host]:
+            connection = self._connections.get(host)
+            if connection is not None and connection.is_connected:
+                return connection
+            connection = PinnedConnection.to(self.targets[host], self.known_hosts, self._settings())
+            try:
+                connection.open()
+            except Exception as error:
+                with suppress(Exception):
+                    connection.client.close()
+                raise explain(self.targets[host], self.known_hosts, error) from error
+            self._connections[host] = connection
+            return connection
+
+    def _settings(self) -> Any:
+        """Fabric's configuration (with ~/.ssh/config), read once for all connections."""
+        if self._config is None:
+            from fabric import Config  # type: ignore[import-untyped]
+
+            self._config = Config()
+        return self._config
+
+    @contextmanager
+    def _sftp(self, host: str) -> Iterator[Any]:
+        from paramiko import SSHException
+
+        try:
+            session = self._connection(host).client.open_sftp()
+            try:
+                yield session
+            finally:
+                session.close()
+        except TimeoutError:
+            self._drop(host)
+            raise Unreachable(host, "the upload stalled", code="deadline") from None
+        except PermissionError as error:
+            raise HostError(host, f"upload refused: {error}", code="upload") from error
+        except (OSError, EOFError, SSHException) as error:
+            raise Unreachable(host, f"upload failed: {error}", code="upload") from error
+
+    def _drop(self, host: str) -> None:
+        connection = self._connections.pop(host, None)
+        if connection is not None:
+            with suppress(Exception):
+                connection.close()
+
+
+def _add(progress: Shipped, host: str, before: int, total: int, sent: int) -> None:
+    progress(host, before + sent, total)

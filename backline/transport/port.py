@@ -1,0 +1,110 @@
+"""What the domain knows of the hosts: this interface. The tests' fake fleet implements it too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, Generic, Protocol, TypeVar
+
+Answer = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where SSH finds a host, as whom to log in, and with which private key (None: the agent's)."""
+
+    name: str
+    address: str
+    port: int
+    user: str
+    key_file: str | None
+
+
+class HostError(Exception):
+    """One host could not do what it was asked; `host`, `message` and `hint` are for people.
+
+    Raised as it is for what hostctl itself answered (`code` is hostctl's, `exit_code` its exit
+    status, `details` the whole error object); as `Unreachable` when no answer came.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        message: str,
+        *,
+        code: str = "error",
+        hint: str = "",
+        exit_code: int = 1,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(f"{host}: {message}")
+        self.host = host
+        self.message = message
+        self.code = code
+        self.hint = hint
+        self.exit_code = exit_code
+        self.details = dict(details or {})
+
+
+class Unreachable(HostError):
+    """No answer: no connection, a wrong host key, a deadline passed. What the host did is not known."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What came of one host's part: a value, or the error that took its place."""
+
+    value: T | None = None
+    error: HostError | None = None
+
+
+Shipped = Callable[[str, int, int], None]
+"""Progress of an upload: host, bytes there now, bytes in all."""
+
+
+class Fleet(Protocol):
+    """The hosts of one environment. Every method is safe to call from several threads."""
+
+    def call(
+        self, host: str, verb: str, fields: Mapping[str, Any], *, deadline: float = 30.0
+    ) -> Answer:
+        """hostctl's answer to `verb`; HostError when it refuses, Unreachable after `deadline` s."""
+
+    def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> None:
+        """Puts files into the host's incoming folder; what is there already is not sent again."""
+
+    def discard(self, host: str, names: Iterable[str]) -> None:
+        """Removes files of these names from the host's incoming folder, and parts of them."""
+
+    def each(
+        self,
+        hosts: Iterable[str],
+        work: Callable[[str], T],
+        *,
+        deadline: float,
+        done: Callable[[str, Outcome[T]], None] | None = None,
+    ) -> dict[str, Outcome[T]]:
+        """Runs `work` for all hosts at once (bounded); none may take longer than `deadline` s.
+
+        `done` is called as each host ends, in the caller's thread. Errors other than HostError
+        are raised.
+        """
+
+
+class Clock(Protocol):
+    """Time, so that tests need none."""
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+
+    def sleep(self, seconds: float) -> None:
+        """Does nothing for a while."""
+
+    def wait(self, event: Event, seconds: float) -> bool:
+        """Waits for the event, at most so long; True when it came."""
