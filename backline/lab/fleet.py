@@ -26,7 +26,8 @@ def states(env: str) -> dict[str, str]:
     listed = podman("ps", "-a", "--filter", f"label={LABEL}={env}", "--format", "json")
     prefix = f"backline-{env}-"
     return {
-        entry["Names"][0].removeprefix(prefix): entry["State"] for entry in json.loads(listed or "[]")
+        entry["Names"][0].removeprefix(prefix): entry["State"]
+        for entry in json.loads(listed or "[]")
     }
 
 
@@ -85,7 +86,9 @@ def down(env: str, say: Say) -> int:
     if names:
         say(f"removing {len(names)} hosts")
         podman("rm", "--force", "--volumes", "--time", "5", *names)
-    if not subprocess.run(["podman", "network", "exists", f"backline-{env}"], check=False).returncode:
+    if not subprocess.run(
+        ["podman", "network", "exists", f"backline-{env}"], check=False
+    ).returncode:
         podman("network", "rm", f"backline-{env}")
     return len(names)
 
@@ -107,9 +110,7 @@ def commit(topology: Topology, snapshot: str, say: Say) -> dict[str, str]:
 
 
 def _create_command(topology: Topology, host: LabHost, image: str) -> list[str]:
-    publish = [
-        f"--publish=127.0.0.1:{outer}:{inner}/tcp" for outer, inner in host.ports.values()
-    ]
+    publish = [f"--publish=127.0.0.1:{outer}:{inner}/tcp" for outer, inner in host.ports.values()]
     return [
         "create",
         "--name",

@@ -75,7 +75,7 @@ def _from_packages(name: str, say: Say) -> None:
             )
         podman(
             "import",
-            "--change=CMD [\"/sbin/init\"]",
+            '--change=CMD ["/sbin/init"]',
             "--change=STOPSIGNAL SIGRTMIN+3",
             str(archive),
             name,

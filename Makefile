@@ -1,0 +1,27 @@
+# Two commands on a fresh Debian 12 machine: `make demo`, then `make test`.
+# Everything else is `inv --list` (contributors) and `fab --list` (operators).
+INV = .venv/bin/inv
+
+.PHONY: help demo test test-fast clean
+help:
+	@echo "make demo       a fleet on this machine, a song served, a rolling deploy under load"
+	@echo "make test       everything CI runs (about half an hour on 2 cores)"
+	@echo "make test-fast  lint, unit and template tests (about a minute)"
+	@echo "make clean      remove the lab, its images and what was built here"
+	@echo "then: . .venv/bin/activate; inv --list; fab --list"
+
+demo: .venv/.ready
+	@$(INV) demo
+
+test: .venv/.ready
+	@$(INV) test
+
+test-fast: .venv/.ready
+	@$(INV) test.fast
+
+clean: .venv/.ready
+	@$(INV) lab.down --images
+	rm -rf .venv .cache dist
+
+.venv/.ready: requirements.lock lab/bootstrap
+	@sh lab/bootstrap
