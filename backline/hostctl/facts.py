@@ -1,0 +1,117 @@
+"""`hostctl facts`, `hostctl status` and `hostctl journal`: looking, and changing nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from pathlib import Path
+
+from . import PROTOCOL, VERSION, files, journal, lease, settings, state, units
+from .drain import FLAG
+from .host import Host
+from .names import Request, is_release
+
+
+def facts(host: Host, request: Request) -> dict[str, object]:
+    """The verb `facts`: what a preflight wants to know of a host, in one question."""
+    room = os.statvfs(_existing(host.path("/srv")))
+    return {
+        "hostctl": VERSION,
+        "hostctl_sha256": _own_digest(),
+        "protocol": PROTOCOL,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "hostname": platform.node(),
+        "time": host.wall(),
+        "disk_free": room.f_bavail * room.f_frsize,
+        "inodes_free": room.f_favail,
+        "drained": _drained(host),
+        "apps": {name: _app_facts(host, name) for name in settings.apps(host)},
+    }
+
+
+def _existing(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _own_digest() -> str | None:
+    """The digest of the zipapp that runs, so that a controller can tell an old one."""
+    program = Path(sys.argv[0])
+    if not program.is_file() or program.suffix == ".py":
+        return None
+    return hashlib.sha256(program.read_bytes()).hexdigest()
+
+
+def _drained(host: Host) -> bool:
+    return host.path(FLAG).exists()
+
+
+def _app_facts(host: Host, name: str) -> dict[str, object]:
+    app = settings.app(host, name)
+    return {
+        "current": _current(host, app),
+        "releases": settings.releases(host, app),
+        "processes": settings.process_names(host, name),
+    }
+
+
+def _current(host: Host, app: settings.App) -> str | None:
+    name = Path(files.link_target(host.path(f"{app.root}/current")) or "").name
+    return name if is_release(name) else None
+
+
+def status(host: Host, request: Request) -> dict[str, object]:
+    """The verb `status`: releases, processes, lease, fence of one app."""
+    app = settings.app(host, request.app())
+    known = state.load(host, app.name)
+    return {
+        "current": _current(host, app),
+        "releases": [_release(host, app, known, entry) for entry in settings.releases(host, app)],
+        "processes": {
+            name: _process(host, app, known, name)
+            for name in settings.process_names(host, app.name)
+        },
+        "lease": lease.read_lease(host, app.name),
+        "fence": lease.read_fence(host, app.name),
+        "drained": _drained(host),
+    }
+
+
+def _release(host: Host, app: settings.App, known: state.State, release: str) -> dict[str, object]:
+    return {
+        "id": release,
+        "version": settings.manifest(host, app, release).get("version"),
+        "state": known["releases"].get(release, {}).get("state", "staged"),
+        "migrated": known["migrated"].get(release, []),
+    }
+
+
+def _process(host: Host, app: settings.App, known: state.State, name: str) -> dict[str, object]:
+    process = settings.process(host, app.name, name)
+    return {
+        "kind": process.kind,
+        "live": state.live(known, name),
+        "previous": state.previous(known, name),
+        "instances": [
+            {"release": found.release, "active": found.active, "since": found.since}
+            for found in units.instances(host, process)
+        ],
+    }
+
+
+def read_journal(host: Host, request: Request) -> dict[str, object]:
+    """The verb `journal`: the records after number `after`, and whether the whole chain holds."""
+    after = request.integer("after", 0, minimum=0, maximum=2**53)
+    limit = request.integer("limit", 1000, minimum=1, maximum=10000)
+    path = journal.path(host, request.app())
+    verdict = journal.verify(path.read_bytes() if path.exists() else b"")
+    newer = [entry for entry in verdict.entries if int(str(entry["seq"])) > after]
+    return {
+        "intact": verdict.problem is None,
+        "problem": verdict.problem,
+        "entries": newer[:limit],
+    }

@@ -1,0 +1,137 @@
+"""`hostctl check`: is an instance healthy, N times in a row, before its deadline?
+
+An http process is asked over the socket of its own release, before anybody else can reach it;
+a worker must be up and, where the release says how, answer a command. One failure starts the
+count again, and so does a restart between two checks: a process that flaps never passes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import Any
+
+from . import commands, settings, units
+from .errors import HostctlError
+from .host import Host
+from .names import Request
+from .processes import Target, target
+
+HISTORY = 100
+BODY_LIMIT = 64 * 1024
+
+Sample = dict[str, Any]
+
+
+def check(host: Host, request: Request) -> dict[str, object]:
+    """The verb `check`. Returns {healthy, passes, history}."""
+    return check_target(
+        host,
+        target(host, request),
+        passes=request.integer("passes", 3, minimum=1, maximum=100),
+        interval=request.seconds("interval", 0.5, minimum=0.01, maximum=60),
+        deadline=request.seconds("deadline", 30, minimum=0.1, maximum=3600),
+    )
+
+
+def check_target(
+    host: Host, wanted: Target, *, passes: int, interval: float, deadline: float
+) -> dict[str, object]:
+    """Check until `passes` samples in a row are good. Raises `HostctlError` (unhealthy)."""
+    end = host.boottime() + deadline
+    history: list[Sample] = []
+    row, last = 0, None
+    while True:
+        found = units.show(host, wanted.process, wanted.release)
+        sample = _sample(host, wanted, found, timeout=max(0.1, end - host.boottime()))
+        life = (found.pid, found.restarts)
+        if row and life != last:
+            sample.update(ok=False, detail="it was restarted since the last check")
+        last = life
+        row = row + 1 if sample["ok"] else 0
+        history.append(sample)
+        if row >= passes:
+            return {"healthy": True, "passes": row, "history": history[-HISTORY:]}
+        if found.stopped or host.boottime() + interval >= end:
+            raise _unhealthy(host, wanted, row, history)
+        host.sleep(interval)
+
+
+def _unhealthy(host: Host, wanted: Target, row: int, history: list[Sample]) -> HostctlError:
+    tail = units.log_tail(host, wanted.unit)
+    return HostctlError(
+        "unhealthy",
+        f"{wanted.unit} is not healthy: {history[-1]['detail']} "
+        f"({sum(not entry['ok'] for entry in history)} of {len(history)} checks failed)",
+        f"its log ends: {tail or '(empty)'}",
+        healthy=False,
+        passes=row,
+        history=history[-HISTORY:],
+    )
+
+
+def _sample(host: Host, wanted: Target, found: units.Instance, timeout: float) -> Sample:
+    """One check: {ok, status, ms, detail}."""
+    if not found.running:
+        return _result(False, None, 0.0, f"the unit is {found.active} ({found.sub})")
+    health = settings.process_manifest(wanted.manifest, wanted.process).get("health") or {}
+    began = host.boottime()
+    if health.get("command"):
+        status, detail = _ask_command(host, wanted, health, timeout)
+        ok = status == 0
+    elif wanted.process.kind == "http":
+        status, detail = _ask_http(host, wanted, health, timeout)
+        ok = status == int(health.get("status", 200))
+    else:
+        status, detail, ok = None, "the unit is active", True
+    return _result(ok, status, host.boottime() - began, detail)
+
+
+def _result(ok: bool, status: int | None, seconds: float, detail: str) -> Sample:
+    return {"ok": ok, "status": status, "ms": round(seconds * 1000, 1), "detail": detail}
+
+
+def _ask_command(
+    host: Host, wanted: Target, health: dict[str, Any], timeout: float
+) -> tuple[int | None, str]:
+    values = settings.placeholders(host, wanted.app, wanted.process, wanted.release)
+    argv = settings.fill(health["command"], values)
+    limit = min(timeout, float(health.get("timeout", 10)))
+    ended = commands.run(host, wanted.app, wanted.manifest, argv, limit)
+    said = " ".join((ended.err or ended.out).split())[-200:]
+    if ended.status is None:
+        return None, f"the health command did not end within {limit:g} s"
+    return ended.status, said or f"the health command exited with {ended.status}"
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def _ask_http(
+    host: Host, wanted: Target, health: dict[str, Any], timeout: float
+) -> tuple[int | None, str]:
+    """GET the health path. `X-Forwarded-Proto: https`, as the edge says it: no redirect then."""
+    path = settings.socket_path(host, wanted.app, wanted.release)
+    limit = min(timeout, float(health.get("timeout", 2)))
+    connection = _SocketConnection(str(path), limit)
+    headers = {"User-Agent": "hostctl", "X-Forwarded-Proto": "https", "Connection": "close"}
+    try:
+        connection.request("GET", str(health.get("path", "/")), headers=headers)
+        answer = connection.getresponse()
+        body = answer.read(BODY_LIMIT)
+    except (OSError, http.client.HTTPException) as error:
+        return None, f"no answer on {path.name}: {error or type(error).__name__}"
+    finally:
+        connection.close()
+    return answer.status, " ".join(body[:200].decode("utf-8", "replace").split())

@@ -1,0 +1,77 @@
+"""One change by one run: under the app's lock, with a live lease, written to both journals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from . import files, journal
+from .errors import HostctlError
+from .host import Host
+from .names import Request
+
+
+@contextlib.contextmanager
+def lock(host: Host, app: str) -> Iterator[None]:
+    """The app's lock. Held for moments only, so that a renewal never waits for a long verb."""
+    with files.locked(host, host.state(app) / "lock"):
+        yield
+
+
+@contextlib.contextmanager
+def fenced(host: Host, request: Request) -> Iterator[None]:
+    """The app's lock, once the lease of the request's run was found alive.
+
+    A takeover needs the same lock: while this is held, nobody else can become the holder.
+    """
+    from .lease import guard
+
+    with lock(host, request.app()):
+        guard(host, request)
+        yield
+
+
+def change(host: Host, request: Request, event: str, **what: object) -> None:
+    """Write down a change: `begin` before it, `done` or `failed` after it.
+
+    The caller holds the app's lock. Who, from where and why come from the request.
+    """
+    entry: dict[str, object] = {
+        "app": request.app(),
+        "verb": request.verb,
+        "event": event,
+        "run": request.run(),
+        "token": request.token(),
+        "actor": request.text("actor") or os.environ.get("SUDO_USER", ""),
+        "origin": origin(),
+        "message": request.text("message"),
+        **what,
+    }
+    journal.append(host, request.app(), entry)
+    detail = " ".join(f"{key}={value}" for key, value in what.items())
+    journal.announce(host, f"{request.verb} {event} {request.app()} {detail}".rstrip(), entry)
+
+
+def outcome(host: Host, request: Request, event: str, **what: object) -> None:
+    """`change` for the end of a long verb: takes the lock itself and never hides an error."""
+    with contextlib.suppress(HostctlError, OSError), lock(host, request.app()):
+        change(host, request, event, **what)
+
+
+def refusal(host: Host, request: Request, error: HostctlError) -> None:
+    """Tell journald of a refused or failed request; the journal holds changes only."""
+    fields = {
+        "app": request.fields.get("app"),
+        "verb": request.verb,
+        "run": request.fields.get("run"),
+        "actor": request.fields.get("actor"),
+        "origin": origin(),
+        "error": error.code,
+    }
+    journal.announce(host, f"{request.verb} refused: {error.message}", fields, priority=4)
+
+
+def origin() -> str:
+    """Where the request came from: the address of the SSH client, when sudo lets it through."""
+    return os.environ.get("SSH_CONNECTION", "").split(" ")[0]

@@ -1,0 +1,81 @@
+"""The verbs: where each lives, what it takes, what it is for. Modules are imported when needed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+COMMON = ("app", "run", "token", "actor", "message")
+
+
+class Verb(NamedTuple):
+    """One verb of the protocol. `fields` come on top of the common ones."""
+
+    module: str
+    function: str
+    fields: tuple[str, ...]
+    changes: bool
+    summary: str
+
+
+VERBS = {
+    "facts": Verb("facts", "facts", (), False, "what this host is, has and runs"),
+    "status": Verb("facts", "status", (), False, "releases, processes and lease of an app"),
+    "journal": Verb(
+        "facts", "read_journal", ("after", "limit"), False, "the changes made here, and their chain"
+    ),
+    "lease": Verb(
+        "lease",
+        "lease",
+        ("action", "holder", "lifetime"),
+        True,
+        "take, renew, release or show the right to change an app",
+    ),
+    "stage": Verb(
+        "stage",
+        "stage",
+        ("release", "directory"),
+        True,
+        "verify an uploaded release, unpack it, build its venv",
+    ),
+    "start": Verb(
+        "processes",
+        "start",
+        ("release", "process", "deadline"),
+        True,
+        "start a process of a release beside the live one",
+    ),
+    "check": Verb(
+        "health",
+        "check",
+        ("release", "process", "passes", "interval", "deadline"),
+        False,
+        "is a process healthy, several times in a row?",
+    ),
+    "switch": Verb(
+        "switch", "switch", ("release", "process"), True, "make a running release the live one"
+    ),
+    "stop": Verb(
+        "processes",
+        "stop",
+        ("release", "process", "force", "deadline"),
+        True,
+        "let a process finish its work and end",
+    ),
+    "rollback": Verb(
+        "switch",
+        "rollback",
+        ("process", "to", "force", "passes", "interval", "deadline"),
+        True,
+        "start if needed, check and switch to an earlier release",
+    ),
+    "migrate": Verb(
+        "migrate",
+        "migrate",
+        ("release", "phase", "deadline"),
+        True,
+        "run a release's expand or contract migrations",
+    ),
+    "mark": Verb("prune", "mark", ("release", "state"), True, "call a release good or bad"),
+    "prune": Verb("prune", "prune", ("keep",), True, "remove releases that nothing needs"),
+    "drain": Verb("drain", "drain", ("action",), True, "take this host out of the balancers"),
+}
