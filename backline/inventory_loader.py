@@ -25,7 +25,7 @@ SHARED = ("backline_confirm_changes", "hostctl_allowed_signers")
 
 def main(folder: str) -> int:
     """Prints the inventory in `folder`; 1 and a message on stderr when Ansible cannot read it."""
-    from ansible.errors import AnsibleError  # type: ignore[import-untyped]
+    from ansible.errors import AnsibleError
 
     try:
         json.dump(read(folder), sys.stdout)
@@ -37,11 +37,11 @@ def main(folder: str) -> int:
 
 def read(folder: str) -> dict[str, Any]:
     """Hosts, groups and shared settings of the inventory in `folder`; raises AnsibleError."""
-    from ansible import constants  # type: ignore[import-untyped]
-    from ansible.cli import CLI  # type: ignore[import-untyped]
-    from ansible.inventory.manager import InventoryManager  # type: ignore[import-untyped]
-    from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
-    from ansible.vars.manager import VariableManager  # type: ignore[import-untyped]
+    from ansible import constants
+    from ansible.cli import CLI
+    from ansible.inventory.manager import InventoryManager
+    from ansible.parsing.dataloader import DataLoader
+    from ansible.vars.manager import VariableManager
 
     loader = DataLoader()
     loader.set_vault_secrets(
@@ -66,7 +66,7 @@ def read(folder: str) -> dict[str, Any]:
 def _pick(loader: Any, values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """The values of `names` that are set, templated; one that cannot be templated counts as unset."""
     from ansible.errors import AnsibleError
-    from ansible.template import Templar  # type: ignore[import-untyped]
+    from ansible.template import Templar
 
     templar = Templar(loader=loader, variables=values)
     picked = {}

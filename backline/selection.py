@@ -51,16 +51,13 @@ def select(environment: Environment, pattern: str) -> list[str]:
 
 def split(pattern: str) -> list[str]:
     """The parts of a pattern: apart at commas if it has any, else at colons outside of brackets."""
-    if "," in pattern:
-        parts = _OUTER_COMMA.split(pattern)
-    else:
-        parts = _BETWEEN_COLONS.findall(pattern)
+    parts = _OUTER_COMMA.split(pattern) if "," in pattern else _BETWEEN_COLONS.findall(pattern)
     return [part.strip() for part in parts if part.strip(" !&")]
 
 
 def fold(hosts: Iterable[str]) -> str:
     """Host names as short as they can be written: `stream[1-3],worker1`."""
-    from ClusterShell.NodeSet import NodeSet  # type: ignore[import-untyped]
+    from ClusterShell.NodeSet import NodeSet
 
     return str(NodeSet.fromlist(list(hosts)))
 

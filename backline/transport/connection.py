@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import paramiko
-from fabric import Config, Connection  # type: ignore[import-untyped]
+from fabric import Config, Connection
 from paramiko.ssh_exception import (
     AuthenticationException,
     BadHostKeyException,

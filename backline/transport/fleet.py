@@ -138,7 +138,7 @@ class SshFleet:
     def _settings(self) -> Any:
         """Fabric's configuration (with ~/.ssh/config), read once for all connections."""
         if self._config is None:
-            from fabric import Config  # type: ignore[import-untyped]
+            from fabric import Config
 
             self._config = Config()
         return self._config

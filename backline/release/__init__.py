@@ -1,0 +1,1 @@
+"""Releases: what an app says of itself, how it is packed, signed, found again and verified."""

@@ -1,0 +1,137 @@
+"""backline.toml: what an app says of itself. Errors name the file and the line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from backline.errors import BacklineError
+from backline.release import toml_lines
+
+NAME = "backline.toml"
+Kind = Literal["http", "worker", "singleton"]
+Word = Annotated[str, Field(min_length=1)]
+Command = Annotated[list[Word], Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Health(_Strict):
+    """How hostctl asks a process whether it is well: a request on its socket, or a command."""
+
+    path: str | None = Field(default=None, pattern=r"^/")
+    status: int = Field(default=200, ge=100, le=599)
+    timeout: float = Field(default=2.0, gt=0, le=60)
+    command: Command | None = None
+
+    def as_release(self) -> dict[str, Any]:
+        """The form in release.json."""
+        if self.command is not None:
+            return {"command": self.command, "timeout": self.timeout}
+        return {"path": self.path, "status": self.status, "timeout": self.timeout}
+
+
+class Process(_Strict):
+    """One kind of process of the app. `hosts` is an inventory group, `stop_timeout` in seconds."""
+
+    kind: Kind
+    hosts: Word
+    command: Command
+    stop_timeout: int = Field(default=30, ge=1, le=86400)
+    health: Health | None = None
+
+    @model_validator(mode="after")
+    def _health_fits_kind(self) -> Process:
+        if self.kind == "http" and (self.health is None or self.health.path is None):
+            raise ValueError('an http process needs a health check: health = { path = "/readyz" }')
+        if self.kind != "http" and self.health and self.health.path:
+            raise ValueError(f"a {self.kind} has no socket to ask: use health.command, not path")
+        return self
+
+
+class Migrations(_Strict):
+    """Commands on the database's schema: `expand` before a deploy, `contract` later, by hand."""
+
+    expand: list[Command] = []
+    contract: list[Command] = []
+
+
+class AppManifest(_Strict):
+    """The whole of backline.toml."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    version: Word | None = None
+    python: str = Field(pattern=r"^3\.\d{1,2}$")
+    architecture: Literal["x86_64", "aarch64"] = "x86_64"
+    requirements: Word = "requirements.lock"
+    include: list[Word] = []
+    exclude: list[Word] = []
+    processes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")], Process] = Field(
+        min_length=1
+    )
+    migrations: Migrations = Migrations()
+
+
+def load(folder: Path) -> AppManifest:
+    """The manifest of the app in `folder`.
+
+    Raises BacklineError when there is none, or naming file, line and remedy for everything in it
+    that is wrong.
+    """
+    path = folder / NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        what = "there is no folder" if not folder.is_dir() else f"there is no {NAME} in"
+        raise BacklineError(
+            f"{what} {folder}",
+            state="nothing was built",
+            hint=f"name the folder that holds the app's {NAME}: inv release.build examples/jukebox",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise _wrong(path, [f"{path}: not UTF-8 at byte {error.start}"]) from None
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _wrong(path, [_syntax(path, text, error)]) from None
+    try:
+        return AppManifest.model_validate(content)
+    except ValidationError as error:
+        known = toml_lines.lines(text)
+        raise _wrong(path, [_line(path, known, entry) for entry in error.errors()]) from None
+
+
+def _syntax(path: Path, text: str, error: tomllib.TOMLDecodeError) -> str:
+    words = str(error)
+    _, _, place = words.partition("(at line ")
+    number = place.split(",")[0] if place else str(len(text.splitlines()) or 1)
+    return f"{path}:{number}: not TOML: {words.partition(' (at')[0]}"
+
+
+def _line(path: Path, known: dict[tuple[str, ...], int], entry: Any) -> str:
+    place = tuple(part for part in entry["loc"] if part != "[key]")
+    number = toml_lines.line_of(known, place)
+    name = ".".join(str(part) for part in place)
+    kind, message = entry["type"], entry["msg"]
+    if kind == "extra_forbidden":
+        message = f"unknown key {name!r}: remove it, or correct its spelling"
+    elif kind == "missing":
+        message = f"{name!r} is missing: add it"
+    elif kind == "value_error":
+        message = f"{name}: {entry['ctx']['error']}"
+    else:
+        message = f"{name}: {message[0].lower()}{message[1:]}, not {entry['input']!r:.60}"
+    return f"{path}:{number}: {message}"
+
+
+def _wrong(path: Path, problems: list[str]) -> BacklineError:
+    return BacklineError(
+        "\n       ".join(problems),
+        state="nothing was built",
+        hint=f"correct {path}; every key is explained in docs/reference/backline-toml.md",
+    )
