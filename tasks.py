@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import lab
+from backline.tasks import demo, lab, quality, release, test
 
-namespace = Collection(lab.collection)
-namespace.configure({"tasks": {"auto_dash_names": True}})
+namespace = Collection(
+    demo.demo,
+    quality.fmt,
+    quality.lint,
+    lab.collection,
+    release.collection,
+    test.collection,
+)

@@ -1,0 +1,108 @@
+"""`inv demo`: the whole of Backline in one command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+from invoke.context import Context
+
+from backline.errors import BacklineError
+from backline.tasks.command import command, say
+from backline.tasks.steps import BIN, ROOT, environment
+
+ENV = "lab"
+
+
+@command()
+def demo(c: Context) -> None:
+    """Build a fleet, deploy to it, deploy again while listeners listen, and play a song."""
+    from backline.lab import files
+    from backline.lab.listener import Crowd, Listener
+
+    started = time.monotonic()
+    _show(BIN / "inv", "lab.up", "--env", ENV)
+    _show(BIN / "fab", "provision", "--env", ENV)
+    first = _release("1.0.0")
+    _show(BIN / "fab", "deploy", "--env", ENV, "--release", first, "--message", "demo: the first")
+
+    second = _release("1.1.0")
+    state = files.require(ENV)
+    edge = next(host for host in state.topology().hosts if "https" in host.ports)
+    base = f"https://localhost:{edge.ports['https'][0]}"
+    ca = files.INVENTORY / ENV / "edge-ca.pem"
+    cookies = files.folder(ENV) / "cookies.txt"
+    listener = Listener(base, ca, cookies)
+    who = listener.sign_up()
+    listener.jar.save(ignore_discard=True)
+    cookies.chmod(0o600)
+    song = _first_song()
+    say(f"{who} signed in; a crowd keeps asking {base} while release 1.1.0 goes out")
+    crowd = Crowd(listener, song).start()
+    try:
+        time.sleep(2)
+        _show(BIN / "fab", "deploy", "--env", ENV, "--release", second, "--message", "demo: again")
+        time.sleep(2)
+    finally:
+        tally = crowd.stop()
+
+    print(f"\nserved      {tally.requests} requests, {tally.song_bytes / 2**20:.1f} MiB of music")
+    for release, count in sorted(tally.releases.items()):
+        version = {first: "1.0.0", second: "1.1.0"}.get(release, "?")
+        print(f"answered    {count:5} times by {release} ({version})")
+    print(f"failed      {tally.failed}")
+    for problem, count in tally.failures.most_common(5):
+        print(f"            {count} x {problem}")
+    print(f"slowest     {tally.slowest_ms:.0f} ms")
+    print(f"took        {time.monotonic() - started:.0f} s")
+    where = files.INVENTORY / ENV / "edge-ca.pem"
+    print(
+        "\nplay a song:\n"
+        f"  curl --cacert {where.relative_to(ROOT)} --cookie {cookies.relative_to(ROOT)} \\\n"
+        f"    {base}{song} -o song.wav\n"
+        f"or sign up at {base} in a browser (its certificate is signed by the lab's own CA)\n"
+        "then: . .venv/bin/activate; fab status --env lab; fab --list; inv lab.down"
+    )
+    if tally.failed or second not in tally.releases:
+        raise BacklineError(
+            f"{tally.failed} of {tally.requests} requests failed during the second deploy",
+            hint="fab status --env lab; inv lab.ssh edge1 --command 'sudo journalctl -u haproxy'",
+        )
+
+
+def _show(*words: str | Path) -> None:
+    """Runs a command as a person would type it, in sight."""
+    line = " ".join([Path(words[0]).name, *map(str, words[1:])])
+    print(f"\n$ {line}", flush=True)
+    done = subprocess.run([str(word) for word in words], cwd=ROOT, env=environment(), check=False)
+    if done.returncode != 0:
+        raise BacklineError(
+            f"`{line}` ended with exit code {done.returncode}",
+            hint="see above; `make demo` goes on from here",
+        )
+
+
+def _release(version: str) -> str:
+    """Builds a release of the sample application; returns its ID."""
+    words = ["inv", "release.build", "examples/jukebox", "--version", version, "--json"]
+    print(f"\n$ {' '.join(words)}", flush=True)
+    done = subprocess.run(
+        [str(BIN / words[0]), *words[1:]],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BacklineError("the release could not be built", hint="see above")
+    release = str(json.loads(done.stdout.strip().splitlines()[-1])["id"])
+    print(release)
+    return release
+
+
+def _first_song() -> str:
+    catalogue = json.loads((ROOT / "examples/jukebox/catalogue.json").read_text(encoding="utf-8"))
+    return f"/tracks/{catalogue[0]['slug']}/stream"

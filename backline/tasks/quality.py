@@ -1,0 +1,40 @@
+"""Lint and format."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from backline.tasks.command import command
+from backline.tasks.steps import BIN, Step, run_all
+
+
+def lint_steps() -> list[Step]:
+    """Everything that reads the project without running it."""
+    return [
+        Step("ruff", [BIN / "ruff", "check", "."], again="inv fmt, then inv lint"),
+        Step("ruff format", [BIN / "ruff", "format", "--check", "."], again="inv fmt"),
+        Step("mypy --strict", [BIN / "mypy"], again="inv lint"),
+        Step("yamllint", [BIN / "yamllint", "--strict", "."], again="inv lint"),
+        Step(
+            "ansible-lint (production)",
+            [BIN / "ansible-lint", "--offline", "--profile=production", "--nocolor"],
+            again="inv lint",
+        ),
+    ]
+
+
+@command()
+def lint(c: Context) -> None:
+    """Check style, types, YAML and roles: ruff, mypy --strict, yamllint, ansible-lint."""
+    run_all(lint_steps())
+
+
+@command()
+def fmt(c: Context) -> None:
+    """Format the Python code and mend what ruff can mend."""
+    run_all(
+        [
+            Step("ruff --fix", [BIN / "ruff", "check", "--fix", "."]),
+            Step("ruff format", [BIN / "ruff", "format", "."]),
+        ]
+    )

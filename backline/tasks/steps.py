@@ -1,0 +1,92 @@
+"""Runs the commands that make up a longer task: shows each, times it, sums up at the end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backline.errors import BacklineError
+from backline.tasks.command import say
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command: `title` for people, `argv`, and where and with what it runs."""
+
+    title: str
+    argv: Sequence[str | Path]
+    folder: Path = ROOT
+    environment: Mapping[str, str] = field(default_factory=dict)
+    again: str = ""
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process' environment with the virtual environment's programs first on PATH."""
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, **(extra or {})}
+
+
+def mitogen() -> dict[str, str]:
+    """The variables that make ansible-playbook and molecule use mitogen's strategy."""
+    import importlib.util
+
+    found = importlib.util.find_spec("ansible_mitogen")
+    if found is None or not found.submodule_search_locations:
+        return {}
+    folder = Path(found.submodule_search_locations[0]) / "plugins" / "strategy"
+    return {
+        "ANSIBLE_STRATEGY": "mitogen_linear",
+        "ANSIBLE_STRATEGY_PLUGINS": str(folder),
+        # Mitogen works; that Ansible would rather have no strategy plugins is said once in the docs.
+        "ANSIBLE_DEPRECATION_WARNINGS": "False",
+    }
+
+
+def run_all(steps: Sequence[Step], at_once: int = 1) -> None:
+    """Runs every step even if one fails, sums up, and raises BacklineError naming those that failed.
+
+    With `at_once` > 1 a step's output is shown when the step is over.
+    """
+    started = time.monotonic()
+    with ThreadPoolExecutor(at_once) as pool:
+        results = list(pool.map(lambda step: _run(step, shown=at_once == 1), steps))
+    print(flush=True)
+    for step, (code, seconds) in zip(steps, results, strict=True):
+        print(
+            f"  {'ok    ' if code == 0 else 'FAILED'} {step.title:40} {seconds:6.1f} s", flush=True
+        )
+    say(f"{len(steps)} steps, {time.monotonic() - started:.0f} s")
+    failed = [step for step, (code, _) in zip(steps, results, strict=True) if code != 0]
+    if failed:
+        raise BacklineError(
+            f"{len(failed)} of {len(steps)} failed: {', '.join(step.title for step in failed)}",
+            hint="; ".join(step.again for step in failed if step.again),
+        )
+
+
+def _run(step: Step, shown: bool) -> tuple[int, float]:
+    started = time.monotonic()
+    print(f"\n== {step.title}", flush=True)
+    done = subprocess.run(
+        [str(word) for word in step.argv],
+        cwd=step.folder,
+        env=environment(step.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=None if shown else subprocess.PIPE,
+        stderr=None if shown else subprocess.STDOUT,
+        check=False,
+    )
+    if not shown:
+        output = done.stdout.decode(errors="replace")
+        tail = output if done.returncode else "\n".join(output.splitlines()[-12:])
+        print(f"\n== {step.title}: exit code {done.returncode}\n{tail}", flush=True)
+    return done.returncode, time.monotonic() - started

@@ -1,0 +1,149 @@
+"""Tests, from quick to real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.collection import Collection
+from invoke.context import Context
+
+from backline.errors import BacklineError
+from backline.tasks.command import command, say
+from backline.tasks.quality import lint_steps
+from backline.tasks.steps import BIN, ROOT, Step, mitogen, run_all
+
+JUKEBOX = ROOT / "examples" / "jukebox"
+JUKEBOX_VENV = ROOT / ".cache" / "jukebox-venv"
+
+
+def _fast_steps() -> list[Step]:
+    pytest = [BIN / "python", "-m", "pytest"]
+    return [
+        Step("unit tests", [*pytest, "tests/unit"], again="inv test.unit"),
+        Step("template tests", [*pytest, "tests/templates"], again="inv test.templates"),
+    ]
+
+
+def _jukebox_steps() -> list[Step]:
+    python = JUKEBOX_VENV / "bin" / "python"
+    uv = BIN / "uv"
+    locks = ["requirements.lock", "requirements-dev.lock"]
+    return [
+        Step(
+            "jukebox: its environment",
+            [uv, "venv", "--quiet", "--allow-existing", "--python", BIN / "python", JUKEBOX_VENV],
+        ),
+        Step(
+            "jukebox: its packages",
+            [uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, *locks],
+            JUKEBOX,
+        ),
+        Step("jukebox: its tests", [python, "-m", "pytest"], JUKEBOX, again="inv test.jukebox"),
+    ]
+
+
+def _scenarios() -> list[str]:
+    return sorted(path.parents[2].name for path in ROOT.glob("roles/*/molecule/*/molecule.yml"))
+
+
+def _role_steps(names: list[str]) -> list[Step]:
+    """`molecule test` of each role: create, converge, idempotence, verify with testinfra, destroy."""
+    variables = {"BACKLINE_MOLECULE_CONNECTION": "mitogen_podman", **mitogen()}
+    return [
+        Step(
+            f"role {name}",
+            [BIN / "molecule", "test"],
+            ROOT / "roles" / name,
+            variables,
+            again=f"inv test.roles --only {name}",
+        )
+        for name in names
+    ]
+
+
+def _ensure_image() -> None:
+    from backline.lab import image, machine
+
+    machine.ensure_podman(say)
+    name = image.ensure_image(say)
+    if not machine.fitted():
+        machine.fit(name, say)
+
+
+def _fleet_step() -> Step:
+    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "tests/fleet", "-x", "-v"]
+    return Step("fleet: a real one, from nothing", argv, again="inv test.fleet")
+
+
+@command()
+def unit(c: Context) -> None:
+    """Test the domain: no hosts, no network."""
+    run_all(_fast_steps()[:1])
+
+
+@command()
+def templates(c: Context) -> None:
+    """Render every role's templates with Ansible's own templar and check the result."""
+    run_all(_fast_steps()[1:])
+
+
+@command()
+def jukebox(c: Context) -> None:
+    """Test the sample application, on a real PostgreSQL."""
+    run_all(_jukebox_steps())
+
+
+@command(help={"only": "these roles alone, with commas between"})
+def roles(c: Context, only: str = "") -> None:
+    """Test the roles with molecule and testinfra, each on hosts of its own."""
+    known = _scenarios()
+    names = [name for name in only.split(",") if name] or known
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise BacklineError(
+            f"no scenario for {', '.join(unknown)}", hint=f"there are: {', '.join(known)}"
+        )
+    _ensure_image()
+    run_all(_role_steps(names), at_once=2)
+
+
+@command(help={"keep": "leave the fleet up afterwards, as lab `lab-test`"})
+def fleet(c: Context, keep: bool = False) -> None:
+    """Test a real fleet from nothing: site.yml, deploy, a song, a tampered release, rollback."""
+    import os
+
+    if keep:
+        os.environ["BACKLINE_KEEP_LAB"] = "1"
+    _ensure_image()
+    run_all([_fleet_step()])
+
+
+@command()
+def fast(c: Context) -> None:
+    """Lint, unit and template tests: about a minute."""
+    run_all([*lint_steps(), *_fast_steps()])
+
+
+@command()
+def everything(c: Context) -> None:
+    """Run all tests, as CI does."""
+    failures = []
+    _ensure_image()
+    for steps, at_once in (
+        ([*lint_steps(), *_fast_steps(), *_jukebox_steps()], 1),
+        (_role_steps(_scenarios()), 2),
+        ([_fleet_step()], 1),
+    ):
+        try:
+            run_all(steps, at_once)
+        except BacklineError as error:
+            failures.append(error)
+    if failures:
+        raise BacklineError(
+            " | ".join(error.message for error in failures),
+            hint="; ".join(error.hint for error in failures if error.hint),
+        )
+
+
+collection = Collection("test", unit, templates, jukebox, roles, fleet, fast)
+collection.add_task(everything, name="all", default=True)
