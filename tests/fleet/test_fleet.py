@@ -1,0 +1,211 @@
+"""The walking skeleton, for real: a fleet from nothing, provisioned, deployed to, listened to.
+
+The tests are steps of one story: each stands on those before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+
+import pytest
+
+from backline.lab.listener import Crowd
+from backline.tasks.steps import ROOT
+from tests.fleet.conftest import ENV, Fleet, build, run
+
+CATALOGUE = json.loads((ROOT / "examples/jukebox/catalogue.json").read_text(encoding="utf-8"))
+SONG = CATALOGUE[0]
+RECAP = re.compile(r"^(\w+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
+
+
+def site(*more: str, fast: bool) -> dict[str, int]:
+    """Runs site.yml; returns how many changes it reported per host."""
+    answer = run(
+        "ansible-playbook", "-i", f"inventory/{ENV}", "playbooks/site.yml", *more, fast=fast
+    )
+    recap = {host: int(changed) for host, _, changed, _, _ in RECAP.findall(answer.out)}
+    assert len(recap) == 5, answer.out[-2000:]
+    changes = re.findall(r"^TASK \[(.*?)\].*\n(?:.*\n)*?changed: \[(\w+)\]", answer.out, re.M)
+    if any(recap.values()):
+        print(changes)
+    return recap
+
+
+@pytest.fixture(scope="module")
+def releases() -> dict[str, str]:
+    return {}
+
+
+def test_the_hosts_are_real(fleet: Fleet) -> None:
+    rows = run("inv", "lab.status", "--env", ENV, "--json").lines
+    assert [row["state"] for row in rows] == ["running"] * 5
+    assert fleet.on("stream1", "cat /proc/1/comm").out.strip() == "systemd"
+
+
+def test_making_it_again_is_harmless(fleet: Fleet) -> None:
+    before = fleet.on("db1", "cat /proc/sys/kernel/random/boot_id; uptime -s").out
+    run("inv", "lab.up", "--env", ENV)
+    assert fleet.on("db1", "cat /proc/sys/kernel/random/boot_id; uptime -s").out == before
+
+
+def test_site_builds_the_fleet_with_plain_ansible(fleet: Fleet) -> None:
+    assert all(site(fast=False).values())
+
+
+def test_site_a_second_time_changes_nothing(fleet: Fleet) -> None:
+    assert set(site(fast=True).values()) == {0}
+
+
+def test_check_mode_on_a_built_fleet_reports_nothing(fleet: Fleet) -> None:
+    assert set(site("--check", fast=True).values()) == {0}
+
+
+def test_no_unit_has_failed(fleet: Fleet) -> None:
+    for host in ("edge1", "stream1", "stream2", "db1", "worker1"):
+        assert fleet.on(host, "systemctl --failed --no-legend --plain").out == ""
+
+
+def test_deploy(fleet: Fleet, releases: dict[str, str]) -> None:
+    releases["first"] = build("1.0.0")
+    run("fab", "deploy", "--env", ENV, "--release", releases["first"], "--yes", "3")
+    status, body, _ = fleet.listener().get("/version")
+    assert status == 200
+    assert json.loads(body) == {"release": releases["first"], "version": "1.0.0"}
+
+
+def test_a_song_arrives_whole_and_in_ranges(fleet: Fleet, releases: dict[str, str]) -> None:
+    listener = fleet.listener()
+    path = f"/tracks/{SONG['slug']}/stream"
+    status, whole, kind = listener.get(path)
+    assert (status, kind) == (200, SONG["mime"])
+    assert hashlib.sha256(whole).hexdigest() == SONG["sha256"]
+
+    parts = []
+    step = 100_000
+    for start in range(0, SONG["size"], step):
+        status, part, _ = listener.get(path, {"Range": f"bytes={start}-{start + step - 1}"})
+        assert status == 206
+        parts.append(part)
+    assert hashlib.sha256(b"".join(parts)).hexdigest() == SONG["sha256"]
+
+    assert listener.get(path, {"Range": "bytes=-500"})[:2] == (206, whole[-500:])
+    assert listener.get(path, {"Range": f"bytes={SONG['size']}-"})[0] == 416
+
+
+def test_nobody_hears_a_song_without_signing_in(fleet: Fleet, releases: dict[str, str]) -> None:
+    from backline.lab.listener import Listener
+
+    stranger = Listener(fleet.base, fleet.ca)
+    status, body, kind = stranger.get(f"/tracks/{SONG['slug']}/stream")
+    assert kind != SONG["mime"] and len(body) < SONG["size"]
+    assert stranger.get(f"/_media/{SONG['file']}")[0] == 404
+
+
+def test_each_play_is_recorded_by_a_worker(fleet: Fleet, releases: dict[str, str]) -> None:
+    listener = fleet.listener()
+    listener.get(f"/tracks/{SONG['slug']}/stream")
+    query = "select count(*) from catalogue_play"
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        page = listener.get("/")[1].decode()
+        if SONG["title"] in page.split("Recently", 1)[-1]:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"no play of {SONG['title']} was recorded ({query})")
+
+
+def test_a_tampered_release_is_refused_and_the_running_one_stays(
+    fleet: Fleet, releases: dict[str, str]
+) -> None:
+    """The operator's own check is passed by: what counts is that the host refuses."""
+    tampered = build("6.6.6")
+    archive = ROOT / "dist" / f"{tampered}.tar.zst"
+    content = bytearray(archive.read_bytes())
+    content[len(content) // 2] ^= 1
+    archive.write_bytes(content)
+    answer = run("fab", "deploy", "--env", ENV, "--release", tampered, "--yes", "3", expect=None)
+    assert answer.code != 0
+    assert tampered in answer.err
+    status, body, _ = fleet.listener().get("/version")
+    assert json.loads(body)["release"] == releases["first"]
+    assert tampered not in fleet.on("stream1", "ls -a /srv/jukebox/releases").out
+
+
+def test_a_rolling_deploy_fails_no_request(fleet: Fleet, releases: dict[str, str]) -> None:
+    releases["second"] = build("1.1.0")
+    listener = fleet.listener()
+    crowd = Crowd(listener, f"/tracks/{SONG['slug']}/stream").start()
+    time.sleep(2)
+    run("fab", "deploy", "--env", ENV, "--release", releases["second"], "--yes", "3")
+    time.sleep(1)
+    tally = crowd.stop()
+    assert not tally.failures, tally.failures
+    assert set(tally.releases) == {releases["first"], releases["second"]}
+    assert tally.requests > 100
+
+
+def test_status_tells_what_runs_where(fleet: Fleet, releases: dict[str, str]) -> None:
+    rows = run("fab", "status", "--env", ENV, "--json").lines
+    running = {row["host"]: row["current"] for row in rows if row.get("current")}
+    assert running == dict.fromkeys(("stream1", "stream2", "worker1"), releases["second"])
+
+
+def test_rollback_brings_the_last_good_release_back(
+    fleet: Fleet, releases: dict[str, str]
+) -> None:
+    listener = fleet.listener()
+    crowd = Crowd(listener, f"/tracks/{SONG['slug']}/stream").start()
+    run("fab", "rollback", "--env", ENV, "--yes", "3")
+    tally = crowd.stop()
+    assert not tally.failures, tally.failures
+    assert json.loads(listener.get("/version")[1])["release"] == releases["first"]
+
+
+def test_a_host_that_is_down_is_named_and_nothing_changes(
+    fleet: Fleet, releases: dict[str, str]
+) -> None:
+    fleet.on("stream2", "sudo systemctl stop ssh.socket ssh.service", expect=None)
+    try:
+        answer = run(
+            "fab", "deploy", "--env", ENV, "--release", releases["second"], "--yes", "3", expect=None
+        )
+        assert answer.code == 1
+        assert "stream2" in answer.err
+        assert json.loads(fleet.listener().get("/version")[1])["release"] == releases["first"]
+    finally:
+        from backline.lab.machine import podman
+
+        podman("exec", f"backline-{ENV}-stream2", "systemctl", "start", "ssh.service")
+
+
+def test_a_wrong_host_key_is_refused(fleet: Fleet, releases: dict[str, str]) -> None:
+    pinned = ROOT / "inventory" / ENV / "known_hosts"
+    good = pinned.read_text()
+    lines = good.splitlines()
+    lines[0] = " ".join([*lines[0].split()[:2], lines[1].split()[2]])
+    pinned.write_text("\n".join(lines) + "\n")
+    try:
+        answer = run("fab", "status", "--env", ENV, expect=None)
+        assert answer.code != 0
+        assert "edge1" in answer.out + answer.err
+        assert "host key" in answer.out + answer.err
+    finally:
+        pinned.write_text(good)
+
+
+def test_down_leaves_nothing_behind(fleet: Fleet, releases: dict[str, str]) -> None:
+    from backline.lab.machine import podman
+
+    names = podman("ps", "-a", "--format", "{{.Names}}").split()
+    assert any(name.startswith(f"backline-{ENV}-") for name in names)
+    import os
+
+    if "BACKLINE_KEEP_LAB" in os.environ:
+        pytest.skip("the fleet is kept")
+    run("inv", "lab.down", "--env", ENV)
+    names = podman("ps", "-a", "--format", "{{.Names}}").split()
+    assert not [name for name in names if name.startswith(f"backline-{ENV}-")]
+    assert not (ROOT / "inventory" / ENV).exists() and not fleet.folder.exists()
