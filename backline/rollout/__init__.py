@@ -1,0 +1,1 @@
+"""Rolling a release out over a fleet: plan (pure), preflight, lease, loop, retreat."""
