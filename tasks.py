@@ -10,6 +10,7 @@ namespace = Collection(
     demo.demo,
     quality.fmt,
     quality.lint,
+    quality.lock,
     lab.collection,
     release.collection,
     test.collection,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from invoke.context import Context
 
 from backline.tasks.command import command
@@ -38,3 +40,12 @@ def fmt(c: Context) -> None:
             Step("ruff format", [BIN / "ruff", "format", "."]),
         ]
     )
+
+
+@command(help={"upgrade": "take the newest versions that pyproject.toml allows"})
+def lock(c: Context, upgrade: bool = False) -> None:
+    """Write requirements.lock anew from pyproject.toml: every package, with its hashes."""
+    words: list[str | Path] = [BIN / "uv", "pip", "compile", "--quiet", "--universal"]
+    words += ["--python-version", "3.11", "--extra", "dev", "--generate-hashes"]
+    words += ["--no-header", "--no-emit-index-url", "pyproject.toml", "-o", "requirements.lock"]
+    run_all([Step("requirements.lock", [*words, *(["--upgrade"] if upgrade else [])])])
