@@ -64,12 +64,13 @@ def _from_packages(name: str, say: Say) -> None:
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         if done.returncode != 0:
-            text = done.stderr.strip().splitlines()
-            full = any("No space left" in line for line in text)
+            said = done.stderr.strip().splitlines()
+            full = [line for line in said if "No space left" in line]
+            free = shutil.disk_usage(folder).free // 2**20
             raise BacklineError(
-                "mmdebstrap could not build the hosts' image: " + " / ".join(text[-3:]),
-                state="nothing was kept",
-                hint="make room on the disk and run `inv lab.up` again"
+                "mmdebstrap could not build the hosts' image: " + (full or said or ["no word"])[-1],
+                state=f"nothing was kept; {free} MiB are free in {tempfile.gettempdir()}",
+                hint="make room there, or name another folder: TMPDIR=/var/tmp inv lab.up"
                 if full
                 else "check that `apt-get update` works on this machine, then `inv lab.up` again",
             )

@@ -129,7 +129,7 @@ class Crowd:
     def _run(self, number: int) -> None:
         url = urllib.parse.urlsplit(self.listener.base)
         cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in self.listener.jar)
-        asks = (
+        asks: tuple[tuple[str, dict[str, str], int], ...] = (
             ("/version", {}, 200),
             ("/", {"Cookie": cookies}, 200),
             (self.song, {"Cookie": cookies, "Range": "bytes=1000-65535"}, 206),
