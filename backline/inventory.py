@@ -21,7 +21,7 @@ from backline.errors import BacklineError
 from backline.transport import local
 from backline.transport.port import Target
 
-FORMAT = 2
+FORMAT = 3
 LOAD_SECONDS = 120.0
 DEPLOY_USER = "deploy"
 
@@ -162,7 +162,7 @@ def _environment(name: str, source: Path, content: dict[str, Any]) -> Environmen
             belongs.setdefault(member, []).append(group)
     hosts = [_host(entry, belongs.get(entry["name"], [])) for entry in content["hosts"]]
     shared = content["shared"]
-    signers = shared.get("hostctl_allowed_signers") or []
+    signers = shared.get("release_signers") or shared.get("hostctl_allowed_signers") or []
     return Environment(
         name=name,
         folder=source,

@@ -20,7 +20,7 @@ WANTED = (
     "fleet_address",
     "zone",
 )
-SHARED = ("backline_confirm_changes", "hostctl_allowed_signers")
+SHARED = ("backline_confirm_changes", "hostctl_allowed_signers", "release_signers")
 
 
 def main(folder: str) -> int:

@@ -90,6 +90,6 @@ def _bad(path: Path, reason: str, signers: list[str]) -> BacklineError:
         state="the release was changed after signing, or was signed by a key that is not trusted; "
         "nothing was sent to any host",
         hint=f"build it again (inv release.build); trusted: {len(signers)} key(s) of {PRINCIPAL}, "
-        "from hostctl_allowed_signers in the inventory",
+        "from release_signers in the inventory",
         exit_code=Exit.GUARD_REFUSED,
     )

@@ -110,3 +110,19 @@ def tool(name: str) -> str:
     if not found:
         raise missing(name)
     return found
+
+
+def attached(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> int:
+    """Runs `argv` on our own terminal and returns its exit code; Ctrl-C reaches it as it does us."""
+    try:
+        process = subprocess.Popen(list(argv), cwd=cwd, env={**os.environ, **env})
+    except FileNotFoundError:
+        raise missing(argv[0]) from None
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_SECONDS * 2)
+        process.terminate()
+        process.wait()
+        return 130

@@ -1,0 +1,147 @@
+"""What all operators' tasks (`fab`) share: the environment, the selection, the run, the question."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import inspect
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from invoke.tasks import Task
+
+from backline.errors import BacklineError, Exit
+from backline.tasks.command import command
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from backline.inventory import Environment
+    from backline.rollout.lease import Run
+    from backline.transport.fleet import SshFleet
+
+ENV_HELP = "which fleet: a folder of inventory/ (default: $BACKLINE_ENV)"
+ON_HELP = "which hosts: an Ansible pattern such as 'streaming:&zone_a:!stream3'"
+JSON_HELP = "one JSON object per line on stdout, and no questions"
+YES_HELP = "answer the question for how many hosts this will touch"
+SELECTOR = "backline_selector"
+
+
+def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
+    """`command` for operators: `-H` fills --on, --json prints errors as JSON too, and a signal to
+    end (TERM, or HUP when the terminal goes away) is treated like Ctrl-C."""
+
+    def declare(body: Callable[..., None]) -> Task[Any]:
+        @functools.wraps(body)
+        def run(c: Any, *words: Any, **flags: Any) -> None:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, _interrupt)
+            selector = c.config.get(SELECTOR)
+            if selector:
+                if "on" not in flags:
+                    raise SystemExit("error: this task does not select hosts, so -H means nothing")
+                flags["on"] = flags["on"] or selector
+            try:
+                body(c, *words, **flags)
+            except BacklineError as error:
+                if flags.get("json"):
+                    _print_json(error)
+                raise
+
+        run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
+        return command(**options)(run)
+
+    return declare
+
+
+def environment(name: str) -> Environment:
+    """The environment called `name`, or $BACKLINE_ENV; BacklineError listing them when neither."""
+    from backline import inventory
+
+    chosen = name or os.environ.get("BACKLINE_ENV", "")
+    if not chosen:
+        known = ", ".join(inventory.environments()) or "none yet: `inv lab.up` makes one"
+        raise BacklineError(
+            "which environment? Name it: --env NAME, or set $BACKLINE_ENV",
+            state="nothing was changed",
+            hint=f"environments: {known}",
+        )
+    return inventory.load(chosen)
+
+
+def reach(fleet: Environment) -> SshFleet:
+    """The environment's hosts over SSH; nothing is connected until it is asked."""
+    from backline.transport.fleet import SshFleet
+
+    return SshFleet(fleet.hosts, fleet.known_hosts)
+
+
+def new_run(app: str, message: str) -> Run:
+    """Who we are and what this run is called."""
+    from backline.rollout.lease import Run
+
+    user = getpass.getuser()
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", user)
+    moment = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    return Run(
+        id=f"{moment}-{name}-{secrets.token_hex(2)}",
+        app=app,
+        actor=f"{user}@{socket.gethostname()}",
+        message=message,
+    )
+
+
+def confirm(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
+    """Asks for the number of hosts where the environment wants it; `yes` answers beforehand.
+
+    Raises BacklineError (6) when the number is not `count`: then the operator had something else in
+    mind. Never asks with --json or without a terminal.
+    """
+    if yes:
+        answer = str(yes)
+    elif not fleet.confirm_changes:
+        return
+    elif as_json or not sys.stdin.isatty():
+        raise BacklineError(
+            f"this changes {count} hosts of {fleet.name}, and nobody is here to confirm it",
+            state="nothing was changed",
+            hint=f"add --yes {count}",
+            exit_code=Exit.GUARD_REFUSED,
+        )
+    else:
+        print(f"How many hosts of {fleet.name} will this touch? ", end="", file=sys.stderr)
+        answer = input().strip()
+    if answer != str(count):
+        raise BacklineError(
+            f"this would touch {count} hosts of {fleet.name}, not {answer or 'none'}",
+            state="nothing was changed",
+            hint="look at the plan (--dry-run), then answer with its number of hosts",
+            exit_code=Exit.GUARD_REFUSED,
+        )
+
+
+def _print_json(error: BacklineError) -> None:
+    from backline.console import line
+
+    line(
+        {
+            "schema_version": 1,
+            "event": "error",
+            "message": error.message,
+            "hosts": list(error.hosts),
+            "state": error.state,
+            "hint": error.hint,
+            "exit_code": int(error.exit_code),
+        }
+    )
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
