@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import PROTOCOL, VERSION
-from .errors import FAILED, INTERRUPTED, USAGE, HostctlError, UsageError
+from .errors import INTERRUPTED, USAGE, HostctlError, UsageError
 
 if TYPE_CHECKING:
     from .host import Host
@@ -48,7 +48,9 @@ def main(arguments: list[str], host: Host | None = None) -> int:
 
         host = Host(yield_cpu=lambda: (os.nice(10), None)[1])
     if verb == "exec":
-        return _exec(host, arguments[1:])
+        from .execute import run
+
+        return run(host, arguments[1:])
     return _answer(host, verb, arguments[1:])
 
 
@@ -66,21 +68,10 @@ def help_text(verb: str = "") -> str:
     return USAGE_TEXT + "\n" + "\n".join(lines) + "\n" + EXIT_TEXT
 
 
-def _exec(host: Host, arguments: list[str]) -> int:
-    """Errors of `exec` are for the unit's log: plain text on stderr."""
-    from .execute import execute
-
-    try:
-        execute(host, arguments)
-    except HostctlError as error:
-        print(f"hostctl exec: {error.message}. {error.hint}".rstrip(), file=sys.stderr)
-        return error.exit_status
-    return FAILED
-
-
 def _answer(host: Host, verb: str, rest: list[str]) -> int:
     import json
 
+    _catch_signals()
     status, answer = perform(host, verb, rest)
     try:
         sys.stdout.write(json.dumps(answer) + "\n")
@@ -96,7 +87,6 @@ def perform(host: Host, verb: str, rest: list[str]) -> tuple[int, dict[str, Any]
     """Run a verb with the request on stdin. Returns the exit status and the answer."""
     request = None
     try:
-        _catch_signals()
         request = read_request(verb, rest)
         return 0, {"ok": True, **_run(host, request)}
     except HostctlError as error:

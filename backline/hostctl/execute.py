@@ -6,9 +6,10 @@ It needs no privilege and must start fast: it imports next to nothing, and repla
 from __future__ import annotations
 
 import os
+import sys
 
 from . import settings
-from .errors import HostctlError, UsageError
+from .errors import FAILED, HostctlError, UsageError
 from .host import Host
 from .names import Request
 
@@ -64,3 +65,13 @@ def execute(host: Host, arguments: list[str]) -> None:
             f"cannot run {command[0]}: {error.strerror}",
             f"look at {folder} and the release's command",
         ) from None
+
+
+def run(host: Host, arguments: list[str]) -> int:
+    """`execute`, with errors as the unit's log wants them: plain text. Returns the exit status."""
+    try:
+        execute(host, arguments)
+    except HostctlError as error:
+        print(f"hostctl exec: {error.message}. {error.hint}".rstrip(), file=sys.stderr)
+        return error.exit_status
+    return FAILED

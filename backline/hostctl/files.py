@@ -81,6 +81,13 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def clean_leftovers(releases: Path) -> None:
+    """Remove what an unfinished stage or prune left beside the releases."""
+    for pattern in (".*.incoming", ".*.partial", ".*.trash"):
+        for leftover in releases.glob(pattern):
+            remove_tree(leftover)
+
+
 def sync_tree(host: Host, folder: Path) -> None:
     """Make a whole tree durable: one flush of its file system, not one fsync per file."""
     ended = host.run(["sync", "--file-system", str(folder)], timeout=300)

@@ -45,11 +45,13 @@ def prune(host: Host, request: Request) -> dict[str, object]:
         with record.fenced(host, request):
             staged = settings.releases(host, app)
             known = state.load(host, app.name)
+            for release in set(known["releases"]) - set(staged):  # a prune was killed half-way
+                _forget(known, release)
             needed = protected(host, app, known) & set(staged)
             doomed = choose(staged, known, needed, keep)
-            trash = [_throw_away(host, request, app, known, release) for release in doomed]
-        for folder in trash:
-            files.remove_tree(folder)
+            for release in doomed:
+                _throw_away(host, request, app, known, release)
+        files.clean_leftovers(host.path(f"{app.root}/releases"))
     _clean_uploads(host, set(staged))
     kept = [release for release in staged if release not in doomed]
     return {"removed": doomed, "kept": kept, "protected": sorted(needed)}
@@ -85,19 +87,20 @@ def protected(host: Host, app: App, known: state.State) -> set[str]:
     return needed
 
 
-def _throw_away(host: Host, request: Request, app: App, known: state.State, release: str) -> Path:
-    """Forget a release and rename it out of sight; the caller removes it without the lock."""
+def _throw_away(host: Host, request: Request, app: App, known: state.State, release: str) -> None:
+    """Forget a release and rename it out of sight; it is removed later, without the lock."""
     folder = settings.release_folder(host, app, release)
-    trash = folder.with_name(f".{release}.trash")
-    files.remove_tree(trash)
     record.change(host, request, "begin", release=release)
-    files.rename(folder, trash)
+    files.rename(folder, folder.with_name(f".{release}.trash"))
+    _forget(known, release)
+    state.save(host, app.name, known)
+    record.change(host, request, "done", release=release)
+
+
+def _forget(known: state.State, release: str) -> None:
     for part in ("releases", "migrated"):
         known[part].pop(release, None)
     known["good"] = [entry for entry in known["good"] if entry != release]
-    state.save(host, app.name, known)
-    record.change(host, request, "done", release=release)
-    return trash
 
 
 def _clean_uploads(host: Host, staged: set[str]) -> None:

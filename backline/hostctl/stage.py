@@ -7,6 +7,7 @@ earlier, killed hostctl left there is removed first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -33,13 +34,13 @@ def stage(host: Host, request: Request) -> dict[str, object]:
             record.change(host, request, "begin", release=release)
         try:
             releases.mkdir(parents=True, exist_ok=True)
-            _clean(releases)
+            files.clean_leftovers(releases)
             partial = _build(host, app, release, uploads, releases)
             with record.fenced(host, request):
                 _commit(host, app, release, partial)
                 record.change(host, request, "done", release=release)
         except BaseException as error:
-            _clean(releases)
+            files.clean_leftovers(releases)
             if isinstance(error, Refused) and error.code.startswith(("bad_", "too_")):
                 _discard(uploads)
             record.outcome(host, request, "failed", release=release, error=_code(error))
@@ -83,13 +84,6 @@ def _already(host: Host, request: Request, app: App, uploads: dict[str, Path]) -
         record.change(host, request, "done", release=release)
     _discard(uploads)
     return {"staged": True, "already": True}
-
-
-def _clean(releases: Path) -> None:
-    """Remove what an unfinished stage or prune left."""
-    for pattern in (".*.incoming", ".*.partial", ".*.trash"):
-        for leftover in releases.glob(pattern):
-            files.remove_tree(leftover)
 
 
 def _build(host: Host, app: App, release: str, uploads: dict[str, Path], releases: Path) -> Path:
@@ -162,4 +156,5 @@ def _remember(host: Host, app: App, release: str) -> None:
 def _discard(uploads: dict[str, Path]) -> None:
     """Remove the uploads: they have done their work, and the folder is not a store."""
     for upload in uploads.values():
-        files.remove(upload)
+        with contextlib.suppress(OSError):
+            upload.unlink()

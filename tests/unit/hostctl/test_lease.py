@@ -1,0 +1,112 @@
+"""The lease: one run at a time, and nobody who slept past the end of it."""
+
+from __future__ import annotations
+
+from .fake_host import Lab
+
+
+def lease(lab: Lab) -> dict[str, object] | None:
+    found: dict[str, object] | None = lab.ok("lease", action="show")["lease"]
+    return found
+
+
+def test_take_show_renew_release(lab: Lab) -> None:
+    assert lab.ok("lease", action="show") == {"ok": True, "lease": None, "fence": 0}
+    answer = lab.ok("lease", action="take", holder="ann@desk", lifetime=60)
+    assert answer["fence"] == 1
+    assert answer["lease"] == {
+        "run": "run-1", "token": 1, "holder": "ann@desk", "expires_in": 60.0
+    }  # fmt: skip
+    lab.clock.sleep(50)
+    assert lab.ok("lease", action="renew")["lease"]["expires_in"] == 60.0
+    assert lab.ok("lease", action="release") == {"ok": True, "lease": None, "fence": 1}
+    assert lab.ok("lease", action="release")["lease"] is None
+
+
+def test_another_run_is_refused_and_told_who_and_how_long(lab: Lab) -> None:
+    lab.take(holder="ann@desk", lifetime=30)
+    lab.clock.sleep(10)
+    status, answer = lab.call("lease", action="take", run="run-2", token=9, holder="bob")
+    assert status == 5
+    assert answer["error"]["holder"] == "ann@desk"
+    assert answer["error"]["expires_in"] == 20.0
+    assert lab.ok("lease", action="show")["fence"] == 1
+
+
+def test_the_same_take_again_is_harmless(lab: Lab) -> None:
+    lab.take(holder="ann")
+    lab.clock.sleep(30)
+    lab.take(holder="ann")
+    assert lease(lab) == {"run": "run-1", "token": 1, "holder": "ann", "expires_in": 60.0}
+    assert len(lab.journal()) == 1
+
+
+def test_the_same_run_from_another_desk_waits_for_the_lease_to_run_out(lab: Lab) -> None:
+    lab.take(holder="ann")
+    assert lab.refused("lease", action="take", token=2, holder="bob")[0] == 5
+    lab.take(token=2, holder="ann")
+    assert lab.ok("lease", action="show")["fence"] == 2
+
+
+def test_an_expired_lease_is_taken_by_a_higher_token_only(lab: Lab) -> None:
+    lab.take()
+    lab.clock.sleep(61)
+    assert lease(lab) is None
+    assert lab.refused("lease", action="take", run="run-2", token=1) == (6, "stale_token")
+    lab.take(run="run-2", token=2)
+
+
+def test_a_holder_that_slept_past_its_lease_changes_nothing(lab: Lab) -> None:
+    lab.take()
+    lab.clock.sleep(61)
+    assert lab.refused("drain", action="on") == (6, "lease_required")
+    assert lab.refused("lease", action="renew") == (6, "lease_required")
+    lab.take(run="run-2", token=2)
+    for action in ("renew", "release", "take"):
+        assert lab.refused("lease", action=action)[0] in (5, 6)
+    assert lab.refused("drain", action="on") == (6, "stale_token")
+    assert lease(lab) is not None
+
+
+def test_a_newer_token_without_a_lease_is_refused_too(lab: Lab) -> None:
+    lab.take()
+    assert lab.refused("drain", action="on", run="run-2", token=5) == (5, "lease_held")
+    assert lab.refused("drain", action="on", token=5) == (5, "lease_held")
+    assert lab.refused("drain", action="on", run="run-2", token=1) == (5, "lease_held")
+
+
+def test_setting_the_clock_neither_kills_nor_keeps_a_lease(lab: Lab) -> None:
+    lab.take()
+    lab.clock.wall += 100_000
+    assert lease(lab) is not None
+    lab.clock.wall -= 900_000
+    lab.clock.boottime += 61
+    assert lease(lab) is None
+
+
+def test_a_reboot_ends_a_lease_within_its_lifetime_whatever_the_clock_says(lab: Lab) -> None:
+    lab.take()
+    lab.clock.reboot()
+    assert lease(lab) is not None
+    lab.clock.wall -= 1_000_000
+    lab.clock.boottime = 61
+    assert lease(lab) is None
+
+
+def test_a_damaged_lease_file_counts_as_none_and_the_fence_still_holds(lab: Lab) -> None:
+    lab.take(token=7)
+    lab.path("var/lib/backline/jukebox/lease.json").write_text("{torn")
+    assert lab.refused("lease", action="take", run="run-2", token=7) == (6, "stale_token")
+    lab.take(run="run-2", token=8)
+
+
+def test_a_damaged_fence_stops_everything(lab: Lab) -> None:
+    lab.take()
+    lab.path("var/lib/backline/jukebox/fence").write_text("")
+    assert lab.refused("lease", action="take", token=2) == (1, "state_damaged")
+    assert lab.refused("drain", action="on") == (1, "state_damaged")
+
+
+def test_apps_have_leases_of_their_own(lab: Lab) -> None:
+    lab.take()
+    lab.take(app="radio", run="run-2", token=1)

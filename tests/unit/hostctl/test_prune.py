@@ -1,0 +1,119 @@
+"""mark, prune, drain, facts, status."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backline.hostctl.prune import choose
+
+from .fake_host import R1, R2, R3, Lab
+
+MANY = [f"20261122T19{n:02d}00Z-aaaaaa{n % 10}" for n in range(10, 18)]
+
+
+def test_mark_is_remembered_in_the_order_of_marking(lab: Lab) -> None:
+    lab.plant(R1, R2)
+    lab.take()
+    for release in (R1, R2, R1):
+        assert lab.ok("mark", release=release, state="good")["already"] is False
+    assert lab.ok("mark", release=R1, state="good")["already"] is True
+    lab.ok("mark", release=R2, state="bad")
+    assert lab.ok("mark", release=R2, state="bad")["already"] is True
+    states = {entry["id"]: entry["state"] for entry in lab.ok("status")["releases"]}
+    assert states == {R1: "good", R2: "bad"}
+    assert lab.refused("mark", release=R3, state="good") == (1, "not_staged")
+
+
+def test_prune_keeps_what_is_needed_whatever_its_age(lab: Lab) -> None:
+    lab.plant(*MANY)
+    lab.take(lifetime=3600)
+    live, before, good, warm = MANY[3], MANY[0], MANY[1], MANY[2]
+    for release in (before, live):
+        lab.ok("start", release=release, process="web")
+        lab.ok("switch", release=release, process="web")
+    lab.ok("stop", release=before, process="web")
+    lab.ok("start", release=warm, process="worker-plays")
+    lab.ok("mark", release=good, state="good")
+    lab.ok("mark", release=MANY[7], state="bad")
+    answer = lab.ok("prune", keep=5)
+    assert answer["protected"] == sorted([live, before, good, warm])
+    assert answer["removed"] == [MANY[7], MANY[4], MANY[5]]
+    assert answer["kept"] == [*MANY[:4], MANY[6]]
+    assert sorted(path.name for path in lab.releases.iterdir()) == answer["kept"]
+    assert lab.ok("prune", keep=1)["kept"] == MANY[:4]
+    assert lab.ok("prune", keep=1)["removed"] == []
+    assert set(MANY[:4]) == {entry["id"] for entry in lab.ok("status")["releases"]}
+
+
+@given(
+    st.lists(st.sampled_from(MANY), unique=True),
+    st.sets(st.sampled_from(MANY)),
+    st.sets(st.sampled_from(MANY)),
+    st.integers(1, 10),
+)
+def test_choose_never_takes_what_is_needed(
+    staged: list[str], bad: set[str], needed: set[str], keep: int
+) -> None:
+    known = {"releases": {r: {"state": "bad" if r in bad else "good"} for r in staged}}
+    doomed = choose(staged, known, needed, keep)
+    assert not set(doomed) & needed and set(doomed) <= set(staged)
+    assert len(staged) - len(doomed) >= min(keep, len(staged))
+    spared = [r for r in staged if r not in doomed and r not in needed]
+    assert not any(r in bad for r in spared) or all(r in bad for r in doomed)
+
+
+def test_prune_removes_uploads_that_are_done_or_forgotten(lab: Lab) -> None:
+    lab.plant(R1)
+    lab.take()
+    incoming = lab.path("var/lib/backline/incoming")
+    for name in (f"{R1}.tar.zst", f"{R2}.tar.zst", f"{R3}.tar.zst", "notes"):
+        (incoming / name).touch()
+        os.utime(incoming / name, (lab.clock.wall, lab.clock.wall))
+    os.utime(incoming / f"{R2}.tar.zst", (1, 1))
+    lab.ok("prune")
+    assert sorted(path.name for path in incoming.iterdir()) == [f"{R3}.tar.zst", "notes"]
+
+
+def test_drain_is_a_flag_with_a_lease(lab: Lab) -> None:
+    flag = lab.path("run/backline/drain")
+    lab.take()
+    assert lab.ok("drain", action="show", app=..., run=..., token=...)["drained"] is False
+    assert lab.ok("drain", action="on") == {"ok": True, "drained": True, "already": False}
+    assert flag.exists() and lab.ok("drain", action="on")["already"] is True
+    assert lab.ok("facts")["drained"] is True and lab.ok("status")["drained"] is True
+    lab.ok("drain", action="off")
+    assert not flag.exists() and lab.ok("drain", action="off")["already"] is True
+
+
+def test_facts_of_a_bare_host(lab: Lab) -> None:
+    lab.plant(R1)
+    answer = lab.ok("facts", app=..., run=..., token=...)
+    assert answer["protocol"] == 1 and answer["time"] == lab.clock.wall
+    assert answer["disk_free"] > 0 and answer["inodes_free"] > 0
+    assert answer["apps"] == {
+        "jukebox": {
+            "current": None, "releases": [R1], "processes": ["beat", "web", "worker-plays"]
+        }
+    }  # fmt: skip
+
+
+def test_status_tells_live_and_warm_apart(lab: Lab) -> None:
+    lab.plant(R1, R2)
+    lab.take(holder="ann")
+    for release in (R1, R2):
+        lab.ok("start", release=release, process="web")
+        lab.ok("switch", release=release, process="web")
+    answer = lab.ok("status")
+    web = answer["processes"]["web"]
+    assert (web["kind"], web["live"], web["previous"]) == ("http", R2, R1)
+    assert web["instances"] == [
+        {"release": R1, "active": "active", "since": 1800000000.0},
+        {"release": R2, "active": "active", "since": 1800000000.0},
+    ]
+    assert answer["current"] == R2 and answer["lease"]["holder"] == "ann"
+    assert answer["releases"][0] == {
+        "id": R1, "version": "1.1", "state": "staged", "migrated": []
+    }  # fmt: skip
