@@ -37,7 +37,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body.encode())))
         self.end_headers()
-        self.wfile.write(body.encode())
+        if self.command != "HEAD":
+            self.wfile.write(body.encode())
+
+    def do_HEAD(self) -> None:
+        """As GET, without the body."""
+        self.do_GET()
 
     def do_GET(self) -> None:
         """Answers by path."""

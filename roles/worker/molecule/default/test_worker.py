@@ -1,0 +1,90 @@
+"""What an SRE relies on: jobs that are finished, pools that cannot hurt each other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+RELEASE = "20260101T000000Z-aaaaaaa"
+PLAYS, ART = f"jukebox-worker-plays@{RELEASE}", f"jukebox-worker-art@{RELEASE}"
+SHARED = "/srv/jukebox/shared"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pools(host):
+    """Two pools run."""
+    host.run(f"rm -rf {SHARED}/worker-*")
+    for unit in (PLAYS, ART):
+        started = host.run(f"systemctl start {unit}")
+        assert started.rc == 0, host.run(f"journalctl -n 20 -u {unit}").stdout
+    host.run(
+        f"for i in $(seq 50); do test -e {SHARED}/worker-plays/began && break; sleep 0.1; done"
+    )
+    yield
+    host.run(f"systemctl stop {PLAYS} {ART}")
+
+
+def settings(host, unit: str) -> dict[str, str]:
+    shown = host.run(f"systemctl show {unit}").stdout
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+def test_hostctl_is_told(host):
+    folder = "/etc/backline/apps/jukebox/processes"
+    read = {
+        path: json.loads(host.file(f"{folder}/{path}").content_string)
+        for path in host.file(folder).listdir()
+    }
+    assert read["worker-plays.json"] == {
+        "name": "worker-plays",
+        "process": "worker",
+        "kind": "worker",
+        "unit": "jukebox-worker-plays@.service",
+        "parameters": {"concurrency": "2", "queues": "plays,likes"},
+    }
+    assert read["worker-art.json"]["parameters"] == {
+        "concurrency": "1",
+        "pool": "solo",
+        "queues": "art",
+    }
+    assert read["scheduler.json"]["kind"] == "singleton"
+    assert set(read) == {"worker-plays.json", "worker-art.json", "scheduler.json"}
+
+
+def test_libraries_use_the_threads_of_their_pool(host):
+    plays = host.file(f"{SHARED}/worker-plays/environment").content_string.splitlines()
+    art = host.file(f"{SHARED}/worker-art/environment").content_string.splitlines()
+    assert {"OMP_NUM_THREADS=1", "TF_NUM_INTRAOP_THREADS=1"} <= set(plays)
+    assert {"OMP_NUM_THREADS=3", "OPENBLAS_NUM_THREADS=3"} <= set(art)
+
+
+def test_pools_have_limits_and_a_sandbox(host):
+    plays, art = settings(host, PLAYS), settings(host, ART)
+    assert (plays["User"], plays["Nice"], art["Nice"]) == ("jukebox", "5", "10")
+    assert plays["MemoryMax"] == str(1 << 30) and plays["KillMode"] == "mixed"
+    assert (plays["MemoryDenyWriteExecute"], art["MemoryDenyWriteExecute"]) == ("yes", "no")
+    for unit in (PLAYS, ART):
+        words = host.run(f"systemd-analyze security --no-pager {unit}.service | tail -1").stdout
+        assert float(words.split(": ")[1].split()[0]) <= 1.5, words
+
+
+def test_a_job_that_runs_is_finished_when_the_pool_stops(host):
+    host.run(f"rm -f {SHARED}/worker-plays/done")
+    host.run(f"for i in $(seq 50); do test -e {SHARED}/worker-plays/done && break; sleep 0.1; done")
+    host.run(f"rm -f {SHARED}/worker-plays/done {SHARED}/worker-plays/began; sleep 0.3")
+    stopped = host.run(f"time systemctl stop {PLAYS}")
+    assert stopped.rc == 0
+    assert host.file(f"{SHARED}/worker-plays/done").exists, "the job was killed"
+    assert settings(host, PLAYS)["Result"] == "success"
+
+
+def test_a_release_that_is_not_there_is_not_started(host):
+    assert host.run("systemctl start jukebox-worker-plays@20990101T000000Z-fffffff").rc != 0
+
+
+def test_a_pool_that_is_no_more_has_stopped(host):
+    unit = f"jukebox-worker-gone@{RELEASE}.service"
+    assert not host.service(unit).is_running
+    assert not host.file("/etc/systemd/system/jukebox-worker-gone@.service").exists
+    assert not host.file(f"/etc/systemd/system/multi-user.target.wants/{unit}").exists
