@@ -9,7 +9,7 @@ import os
 import sys
 
 from . import settings
-from .errors import FAILED, HostctlError, UsageError
+from .errors import FAILED, HostctlError, Refused, UsageError
 from .host import Host
 from .names import Request
 
@@ -70,6 +70,8 @@ def execute(host: Host, arguments: list[str]) -> None:
 def run(host: Host, arguments: list[str]) -> int:
     """`execute`, with errors as the unit's log wants them: plain text. Returns the exit status."""
     try:
+        if host.become and os.geteuid() == 0:  # sudo allows hostctl: it must not lead to root
+            raise Refused("root", "a release's process never runs as root", "units run this")
         execute(host, arguments)
     except HostctlError as error:
         print(f"hostctl exec: {error.message}. {error.hint}".rstrip(), file=sys.stderr)

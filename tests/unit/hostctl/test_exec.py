@@ -87,3 +87,14 @@ def test_a_program_that_is_not_there(
     monkeypatch.chdir(lab.root)
     assert execute.run(lab.host, FLAGS) == 1
     assert "cannot run" in capsys.readouterr().err
+
+
+def test_root_never_becomes_a_process_of_a_release(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The deploy user may run hostctl as root, and must not get to run a release's code as root."""
+    lab.plant(R1)
+    lab.host.become = True
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert execute.run(lab.host, FLAGS) == 6
+    assert "never runs as root" in capsys.readouterr().err

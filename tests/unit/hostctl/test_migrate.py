@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backline.hostctl import commands
+from backline.hostctl import envfile
 from backline.hostctl.errors import HostctlError
 
 from .fake_host import R1, R2, Lab
@@ -62,23 +62,35 @@ def test_no_migrations_is_fine(lab: Lab) -> None:
     assert lab.refused("migrate", release=R1, phase="later")[0] == 2
 
 
-def test_environment_files_are_read_as_systemd_reads_them(lab: Lab) -> None:
+# Left: lines of a file. Right: what systemd 252 made of them (systemd-run -p EnvironmentFile=).
+SYSTEMD = [
+    ("# comment\n; other", {}),
+    ("A=a b", {"A": "a b"}),
+    ("  A=x  ", {"A": "x"}),
+    ("A=a=b", {"A": "a=b"}),
+    (r'A="a \"b\" \$c \\ \x `d` $e"', {"A": r'a "b" $c \ \x `d` $e'}),
+    ("A='a \"b\" \\n \\'", {"A": 'a "b" \\n \\'}),
+    ('A="a"b\'c\'"d"', {"A": "ab'c'\"d\""}),
+    ("A=\"a\"  'b'", {"A": "ab"}),
+    ('A=a"b"', {"A": 'a"b"'}),
+    ("A=", {"A": ""}),
+    ('A=""', {"A": ""}),
+    (r"A=a\\b\"c\x", {"A": 'a\\b"cx'}),
+    ("A=a\\\nb\nB=c", {"A": "ab", "B": "c"}),
+    ('A="a\\\nb"', {"A": "ab"}),
+    ("A=a#b # c", {"A": "a#b # c"}),
+    ('A="x"   ', {"A": "x"}),
+    ('A="J\u00fcrgen\'s"', {"A": "J\u00fcrgen's"}),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), SYSTEMD)
+def test_environment_files_are_read_as_systemd_reads_them(
+    lab: Lab, text: str, expected: dict[str, str]
+) -> None:
     path = lab.path("env")
-    path.write_text(
-        '# comment\n; comment\n\nPLAIN=a b\nEQUALS=a=b\nQUOTED="a \\"b\\" $c"\n'
-        "SINGLE='a \"b\"'\nEMPTY=\nSPACED =x \nESCAPED=a\\\\b\nLONG=a\\\nb\nHASH=a#b\n"
-    )
-    assert commands.environment_file(path) == {
-        "PLAIN": "a b",
-        "EQUALS": "a=b",
-        "QUOTED": 'a "b" $c',
-        "SINGLE": 'a "b"',
-        "EMPTY": "",
-        "SPACED": "x",
-        "ESCAPED": "a\\b",
-        "LONG": "ab",
-        "HASH": "a#b",
-    }
+    path.write_text(text + "\n")
+    assert envfile.read(path) == expected
 
 
 @pytest.mark.parametrize("text", ["NAME\n", "1A=x\n", 'A="secret\n'])
@@ -86,5 +98,5 @@ def test_a_bad_environment_file_is_named_without_its_content(lab: Lab, text: str
     path = lab.path("env")
     path.write_text("GOOD=1\n" + text)
     with pytest.raises(HostctlError, match="line 2") as caught:
-        commands.environment_file(path)
+        envfile.read(path)
     assert "secret" not in str(caught.value)
