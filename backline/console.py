@@ -188,7 +188,7 @@ def _plain(text: str) -> str:
 
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
     if row.error is not None:
-        return row.host, "no answer", "", "", row.error
+        return row.host, "error" if row.reachable else "unreachable", "", "", row.error
     notes = ["drained"] if row.drained else []
     if row.lease:
         notes.append(f"leased to {row.lease.get('holder')}")

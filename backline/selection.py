@@ -20,6 +20,7 @@ Fits = Callable[[str], object]
 _OUTER_COMMA = re.compile(r",(?![^\[]*\])")
 _BETWEEN_COLONS = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
 _SPECIAL = set(".?*[")
+_RANGE = re.compile(r"^([^\[\]]*)\[[\d,-]*\d[-,]\d[\d,-]*\]")
 _SUBSCRIPT = re.compile(r"^(.+)\[(?:(-?\d+)|(\d+)([:-])(\d*))\]$")
 
 
@@ -68,13 +69,14 @@ def _matches(environment: Environment, term: str) -> list[str]:
     if term.startswith("~"):
         found = _named(environment, re.compile(term[1:]).match, True)
     else:
+        folded = _folded(environment, term) if _is_range(environment, term) else None
+        if folded is not None:
+            return folded
         base, cut = _subscript(term)
         fits = re.compile(fnmatch.translate(base)).match
         found = _named(environment, fits, not _SPECIAL.isdisjoint(base))
         if found and cut:
             found = found[cut]
-        if found is None:
-            found = _folded(environment, term)
     if found is None:
         raise _nothing(environment, term)
     return found
@@ -83,14 +85,15 @@ def _matches(environment: Environment, term: str) -> list[str]:
 def _named(environment: Environment, fits: Fits, hosts_too: bool) -> list[str] | None:
     """Hosts of the groups whose name fits, and hosts whose own name fits; None if no name does.
 
-    As in Ansible a plain word that names a group does not name a host as well.
+    As in Ansible a plain word that names a group does not name a host as well, and a host that is
+    meant twice counts twice when the pattern goes on with a subscript.
     """
     everything = {EVERYTHING: tuple(environment.hosts)}
     groups = [members for name, members in (everything | environment.groups).items() if fits(name)]
     hosts = [name for name in environment.hosts if fits(name)] if hosts_too or not groups else []
     if not groups and not hosts:
         return None
-    return list(dict.fromkeys([host for members in groups for host in members] + hosts))
+    return [host for members in groups for host in members] + hosts
 
 
 def _subscript(term: str) -> tuple[str, slice | None]:
@@ -105,11 +108,16 @@ def _subscript(term: str) -> tuple[str, slice | None]:
     return base, slice(int(start), int(end) + 1 if end else None)
 
 
+def _is_range(environment: Environment, term: str) -> bool:
+    """`stream[1-3]`, `db[1,3]`: a folded range of hosts, unless what precedes it is a group."""
+    match = _RANGE.match(term)
+    return bool(match and match.group(1) not in environment.groups)
+
+
 def _folded(environment: Environment, term: str) -> list[str] | None:
+    """The hosts of a folded range if every one of them is in the inventory."""
     from ClusterShell.NodeSet import NodeSet, NodeSetException
 
-    if "[" not in term:
-        return None
     try:
         names = list(NodeSet(term))
     except NodeSetException:

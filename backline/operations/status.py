@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backline.transport.port import Answer, Fleet, HostError
+from backline.transport.port import Answer, Fleet, HostError, Unreachable
 
 DEADLINE = 25.0
 
@@ -27,6 +27,7 @@ class Row:
     drained: bool = False
     error: str | None = None
     hint: str | None = None
+    reachable: bool = True
 
     @property
     def troubles(self) -> list[str]:
@@ -46,7 +47,7 @@ class Row:
         """The NDJSON line; `current` is absent where no app runs."""
         content: dict[str, Any] = {"schema_version": 1, "host": self.host, "groups": self.groups}
         if self.error is not None:
-            return {**content, "reachable": False, "error": self.error}
+            return {**content, "reachable": self.reachable, "error": self.error}
         content |= {"reachable": True, "drained": self.drained}
         if self.app is not None:
             content |= {
@@ -83,9 +84,11 @@ def collect(fleet: Fleet, hosts: Iterable[str], groups: Mapping[str, tuple[str, 
 
 
 def failed(host: str, groups: tuple[str, ...], error: HostError | None) -> Row:
-    """The row of a host that did not answer."""
-    message = error.message if error else "no answer"
-    return Row(host, groups, error=message, hint=error.hint if error else None)
+    """The row of a host that did not answer, or answered that it cannot."""
+    if error is None:
+        return Row(host, groups, error="no answer", reachable=False)
+    reachable = not isinstance(error, Unreachable)
+    return Row(host, groups, error=error.message, hint=error.hint, reachable=reachable)
 
 
 def rows_of(

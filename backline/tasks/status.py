@@ -34,7 +34,7 @@ def status(c: Context, env: str = "", on: str = "", json: bool = False) -> None:
     dead = [row for row in rows if row.error is not None]
     if dead:
         raise BacklineError(
-            f"{len(dead)} of {len(rows)} hosts did not answer",
+            f"{len(dead)} of {len(rows)} hosts cannot say what they run",
             hosts=[row.host for row in dead],
             hint=next((row.hint for row in dead if row.hint), "are they up? `fab status` again"),
         )
