@@ -160,7 +160,7 @@ def _sweep(out: Path) -> None:
     for workplace in out.glob(f"{BUILDING}*"):
         try:
             os.kill(int((workplace / "pid").read_text()), 0)
-        except (ProcessLookupError, ValueError):
+        except (ProcessLookupError, ValueError, OverflowError):
             shutil.rmtree(workplace, ignore_errors=True)
         except OSError:
             continue  # alive, of another user, or just being made
