@@ -91,9 +91,9 @@ def guarded(command: str, deadline: int) -> str:
     inner = f"timeout --kill-after={GRACE_SECONDS} {deadline} sh -c {shlex.quote(command)}"
     script = (
         "exec 3<&0; "
-        f"setsid {inner} </dev/null 3<&- & child=$!; "
-        "( cat <&3 >/dev/null; kill -TERM -- -$child; "
-        f"sleep {GRACE_SECONDS}; kill -KILL -- -$child ) >/dev/null 2>&1 & watch=$!; "
-        "wait $child; code=$?; kill $watch 2>/dev/null; exit $code"
+        f"setsid {inner} </dev/null 3<&- & child=$!; exec 2>/dev/null; "
+        "( cat <&3 >/dev/null; kill -TERM -$child; "
+        f"sleep {GRACE_SECONDS}; kill -KILL -$child ) >/dev/null 2>&1 & watch=$!; "
+        "wait $child; code=$?; kill $watch; kill -KILL -$child; exit $code"
     )
     return f"sh -c {shlex.quote(script)}"

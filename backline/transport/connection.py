@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import socket
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,10 +56,11 @@ class PinnedConnection(Connection):  # type: ignore[misc]
 
     @classmethod
     def to(cls, host: Target, known_hosts: Path, config: Config | None = None) -> PinnedConnection:
-        """A connection (not opened yet) to `host`, as the deploy user, with the inventory's key."""
-        keys: dict[str, Any] = {}
-        if host.key_file:
-            keys = {"key_filename": [host.key_file], "look_for_keys": False, "allow_agent": False}
+        """A connection (not opened yet) to `host`, as the deploy user, with the inventory's key.
+
+        Raises what paramiko and the file system raise for the key, see `explain`.
+        """
+        keys = _private_key(Path(host.key_file)) if host.key_file else {}
         return cls(
             host.address,
             user=host.user,
@@ -99,6 +99,18 @@ class PinnedConnection(Connection):  # type: ignore[misc]
         return result
 
 
+def _private_key(path: Path) -> dict[str, Any]:
+    """The key of the inventory and no other; one with a passphrase is left to the SSH agent.
+
+    It is loaded here because paramiko, given a file name, tries every format in turn and then
+    reports the last format that did not fit instead of "refused".
+    """
+    try:
+        return {"pkey": paramiko.PKey.from_path(path), "look_for_keys": False, "allow_agent": False}
+    except paramiko.PasswordRequiredException:
+        return {"look_for_keys": False, "allow_agent": True}
+
+
 def fingerprint(key: paramiko.PKey) -> str:
     """A key as `ssh-keygen -l` shows it: `ssh-ed25519 SHA256:…`."""
     digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
@@ -133,6 +145,13 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
             code="host_key",
             hint="a lab's is written by `inv lab.up`; for other hosts compare and collect their keys",
         )
+    if isinstance(error, FileNotFoundError) and host.key_file and host.key_file in str(error):
+        return Unreachable(
+            host.name,
+            f"there is no private key {host.key_file}",
+            code="authentication",
+            hint="the inventory's ansible_ssh_private_key_file names it",
+        )
     if isinstance(error, AuthenticationException):
         return Unreachable(
             host.name,
@@ -141,7 +160,9 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
             hint="is the host provisioned? `fab provision` creates the user "
             "and installs the operators' keys",
         )
-    if isinstance(error, (TimeoutError, socket.timeout)) or "banner" in str(error):
+    # Paramiko says "No existing session" when the host took too long to agree on keys.
+    slow = "banner" in str(error) or "No existing session" in str(error)
+    if slow or isinstance(error, TimeoutError):
         return Unreachable(
             host.name, f"{where} does not answer within {CONNECT_SECONDS} s", code="timeout"
         )

@@ -125,13 +125,15 @@ class SshFleet:
             connection = self._connections.get(host)
             if connection is not None and connection.is_connected:
                 return connection
-            connection = PinnedConnection.to(self.targets[host], self.known_hosts, self._settings())
+            target = self.targets[host]
             try:
+                connection = PinnedConnection.to(target, self.known_hosts, self._settings())
                 connection.open()
             except Exception as error:
-                with suppress(Exception):
-                    connection.client.close()
-                raise explain(self.targets[host], self.known_hosts, error) from error
+                if connection is not None:
+                    with suppress(Exception):
+                        connection.client.close()
+                raise explain(target, self.known_hosts, error) from error
             self._connections[host] = connection
             return connection
 

@@ -1,0 +1,222 @@
+"""Hosts that lie, hang, refuse or vanish: each is named, and nobody else waits for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import paramiko
+import pytest
+from ssh_server import Server
+
+from backline.transport import connection, upload
+from backline.transport.fleet import SshFleet
+from backline.transport.port import HostError, Target, Unreachable
+
+HOSTCTL = "sudo -n /usr/local/bin/hostctl"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("keys") / "key"
+    paramiko.ECDSAKey.generate().write_private_key_file(str(path))
+    return path
+
+
+@pytest.fixture
+def server(tmp_path: Path, keys: Path) -> Iterator[Server]:
+    (tmp_path / "host" / upload.INCOMING[1:]).mkdir(parents=True)
+    running = Server(tmp_path / "host", paramiko.ECDSAKey.from_private_key_file(str(keys)))
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def known(tmp_path: Path, server: Server) -> Path:
+    path = tmp_path / "known_hosts"
+    path.write_text(server.pinned())
+    return path
+
+
+@pytest.fixture
+def target(server: Server, keys: Path) -> Target:
+    return Target("stream1", "127.0.0.1", server.port, "deploy", str(keys))
+
+
+@pytest.fixture
+def fleet(target: Target, known: Path) -> Iterator[SshFleet]:
+    with SshFleet({"stream1": target}, known) as made:
+        yield made
+
+
+def failure(fleet: SshFleet, host: str = "stream1") -> HostError:
+    with pytest.raises(HostError) as raised:
+        fleet.call(host, "facts", {}, deadline=5)
+    return raised.value
+
+
+def test_hostctl_is_asked_in_json_and_answers_in_json(fleet: SshFleet, server: Server) -> None:
+    server.commands[f"{HOSTCTL} echo"] = 'read ask; printf \'{"ok": true, "asked": %s}\' "$ask"'
+    assert fleet.call("stream1", "echo", {"app": "x"}) == {"ok": True, "asked": {"app": "x"}}
+
+
+def test_a_large_answer_and_a_lot_on_stderr_do_not_block_each_other(
+    fleet: SshFleet, server: Server
+) -> None:
+    server.commands[HOSTCTL] = (
+        "cat >/dev/null; head -c 3000000 /dev/zero >&2; "
+        'printf \'{"ok": true, "x": "\'; head -c 3000000 /dev/zero | tr "\\0" a; printf \'"}\''
+    )
+    assert len(fleet.call("stream1", "facts", {})["x"]) == 3_000_000
+
+
+def test_one_connection_serves_all_calls(fleet: SshFleet, server: Server) -> None:
+    server.commands[HOSTCTL] = "echo '{\"ok\": true}'"
+    for _ in range(3):
+        fleet.each(["stream1"], lambda host: fleet.call(host, "facts", {}), deadline=5)
+    assert server.connections == 1
+
+
+def test_a_broken_connection_is_made_again(fleet: SshFleet, server: Server) -> None:
+    server.commands[HOSTCTL] = "echo '{\"ok\": true}'"
+    fleet.call("stream1", "facts", {})
+    server.cut()
+    time.sleep(0.1)
+    assert fleet.call("stream1", "facts", {})["ok"]
+
+
+def test_hostctls_own_words_arrive(fleet: SshFleet, server: Server) -> None:
+    server.commands[HOSTCTL] = (
+        'echo \'{"ok": false, "error": {"code": "lease_held", "message": "ann is at it", '
+        '"hint": "wait", "holder": "ann"}}\'; exit 5'
+    )
+    error = failure(fleet)
+    assert (error.code, error.message, error.hint) == ("lease_held", "ann is at it", "wait")
+    assert (error.exit_code, error.details["holder"]) == (5, "ann")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("echo 'sudo: hostctl: command not found' >&2; exit 1", "no_hostctl"),
+        ("echo 'sudo: a password is required' >&2; exit 1", "no_hostctl"),
+        ("echo Traceback >&2; exit 1", "no_answer"),
+        ("echo not json", "no_answer"),
+        ("echo '[]'", "no_answer"),
+    ],
+)
+def test_no_answer_is_explained(fleet: SshFleet, server: Server, script: str, code: str) -> None:
+    server.commands[HOSTCTL] = script
+    assert failure(fleet).code == code
+
+
+def test_a_wrong_host_key_is_refused_with_both_fingerprints(
+    fleet: SshFleet, server: Server, known: Path
+) -> None:
+    other = paramiko.ECDSAKey.generate()
+    known.write_text(server.pinned(other))
+    error = failure(fleet)
+    assert isinstance(error, Unreachable) and error.code == "host_key"
+    assert f"expected {connection.fingerprint(other)}" in error.message
+    assert f"offered {connection.fingerprint(server.key)}" in error.message
+    assert str(known) in error.hint
+    assert not any(transport.is_authenticated() for transport in server.transports)
+
+
+def test_a_key_that_is_not_pinned_is_refused(
+    fleet: SshFleet, server: Server, known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = known.parent / ".ssh"
+    home.mkdir()
+    (home / "known_hosts").write_text(server.pinned())  # must not count
+    monkeypatch.setenv("HOME", str(known.parent))
+    known.write_text("")
+    error = failure(fleet)
+    assert "no host key is pinned" in error.message and str(known) in error.hint
+    known.unlink()
+    assert "there is no" in failure(fleet).message
+
+
+def test_a_key_of_ours_that_is_refused(target: Target, known: Path, tmp_path: Path) -> None:
+    paramiko.ECDSAKey.generate().write_private_key_file(str(tmp_path / "other"))
+    fleet = SshFleet({"h": dataclasses.replace(target, key_file=str(tmp_path / "other"))}, known)
+    error = failure(fleet, "h")
+    assert error.code == "authentication" and "fab provision" in error.hint
+    fleet = SshFleet({"h": dataclasses.replace(target, key_file=str(tmp_path / "none"))}, known)
+    assert "there is no private key" in failure(fleet, "h").message
+
+
+def test_a_hung_command_ends_at_its_deadline(fleet: SshFleet, server: Server) -> None:
+    server.commands[HOSTCTL] = "sleep 30"
+    began = time.monotonic()
+    with pytest.raises(Unreachable, match="no answer within 0 s"):
+        fleet.call("stream1", "facts", {}, deadline=0.3)
+    assert time.monotonic() - began < 2
+
+
+def test_dead_and_silent_hosts_delay_nobody(
+    target: Target, server: Server, known: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
+    server.commands[HOSTCTL] = "echo '{\"ok\": true}'"
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("", 0)) as closed:
+        gone = closed.getsockname()[1]
+        closed.close()
+        known.write_text(server.pinned())
+        targets = {
+            "stream1": target,
+            "silent": dataclasses.replace(target, name="silent", port=silent.getsockname()[1]),
+            "dead": dataclasses.replace(target, name="dead", port=gone),
+        }
+        ended: dict[str, float] = {}
+        began = time.monotonic()
+        with SshFleet(targets, known) as fleet:
+            outcomes = fleet.each(
+                targets,
+                lambda host: fleet.call(host, "facts", {}),
+                deadline=5,
+                done=lambda host, outcome: ended.setdefault(host, time.monotonic() - began),
+            )
+    assert outcomes["stream1"].value == {"ok": True}
+    assert outcomes["dead"].error and outcomes["dead"].error.code == "refused"
+    assert outcomes["silent"].error and outcomes["silent"].error.code == "timeout"
+    assert ended["stream1"] < ended["silent"] < 4
+
+
+def test_uploads_get_their_name_when_whole_and_go_on_where_they_stopped(
+    fleet: SshFleet, server: Server, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * 1000
+    source = tmp_path / "release.tar.zst"
+    source.write_bytes(content)
+    folder = server.root / upload.INCOMING[1:]
+    (folder / upload.part_name(source.name)).write_bytes(content[:100_000])
+    seen: list[tuple[str, int, int]] = []
+    fleet.ship("stream1", [source], lambda *what: seen.append(what))
+    assert (folder / source.name).read_bytes() == content
+    assert sorted(path.name for path in folder.iterdir()) == [source.name]
+    assert 100_000 < seen[0][1] < seen[-1][1] == seen[-1][2] == len(content)
+    seen.clear()
+    fleet.ship("stream1", [source], lambda *what: seen.append(what))
+    assert [what[1] for what in seen] == [len(content)]  # there already: nothing travels
+    fleet.discard("stream1", [source.name, "never.there"])
+    assert not list(folder.iterdir())
+
+
+def test_an_upload_that_is_refused_is_the_hosts_error(
+    fleet: SshFleet, server: Server, tmp_path: Path
+) -> None:
+    (server.root / upload.INCOMING[1:]).rmdir()
+    source = tmp_path / "file"
+    source.write_text("x")
+    with pytest.raises(HostError) as raised:
+        fleet.ship("stream1", [source], lambda *what: None)
+    assert raised.value.host == "stream1" and raised.value.code == "upload"
+
+
+def test_commands_run_under_guard(fleet: SshFleet) -> None:
+    reply = fleet.run("stream1", "echo out; echo err >&2; exit 7", deadline=5)
+    assert (reply.code, reply.stdout, reply.stderr) == (7, b"out\n", b"err\n")
