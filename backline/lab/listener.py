@@ -65,7 +65,7 @@ class Listener:
         name = name or f"listener-{secrets.token_hex(4)}"
         password = secrets.token_urlsafe(16)
         status, page, _ = self.post_form(
-            "/accounts/signup/", username=name, password1=password, password2=password
+            "/sign-up/", username=name, password1=password, password2=password
         )
         if status != 200 or not any(cookie.name == "sessionid" for cookie in self.jar):
             raise BacklineError(
