@@ -218,7 +218,9 @@ def _steps(
         for name, entry in status["processes"].items()
     ]
     order = {host: number for number, host in enumerate(statuses)}
-    first = {host: min(ORDER[s.kind] for s in found if s.host == host) for host in order if found}
+    first: dict[str, int] = {}
+    for step in found:
+        first[step.host] = min(ORDER[step.kind], first.get(step.host, len(ORDER)))
     return tuple(
         sorted(found, key=lambda s: (first[s.host], order[s.host], ORDER[s.kind], s.process))
     )

@@ -160,6 +160,8 @@ class FakeFleet:
         }
 
     def _status(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if host.facts.get("apps") == {}:
+            raise HostError(host.name, "this host has no app jukebox", code="unknown_app")
         return {
             "current": next(iter(host.live.values()), None),
             "releases": [
