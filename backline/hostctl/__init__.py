@@ -2,7 +2,7 @@
 
 Standard library only, Python 3.9 or newer, shipped as one zipapp. It reads one JSON object and
 writes one; it never trusts an upload, and it never changes anything for a controller whose
-lease has run out. The protocol is in docs/reference/hostctl.md.
+lease has run out. `verbs.py` lists what it can be asked, `hostctl VERB --help` prints it.
 """
 
 from __future__ import annotations

@@ -74,7 +74,12 @@ def _pour(reader: IO[bytes], writer: BinaryIO, limit: int, name: str) -> str:
     for chunk in _chunks(reader):
         size += len(chunk)
         if size > limit:
-            raise Refused("too_large", f"{name} is larger than the {limit} bytes it may have")
+            raise Refused(
+                "too_large",
+                f"{name} is larger than the {limit} bytes it may have; "
+                "nothing was unpacked, the running release stays",
+                "ship the release again; if it comes back, find out who changes it on the way",
+            )
         digest.update(chunk)
         writer.write(chunk)
     return digest.hexdigest()

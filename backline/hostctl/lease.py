@@ -19,6 +19,8 @@ from .errors import HostctlError, LeaseHeld, Refused
 from .host import Host
 from .names import Request
 
+LIFETIME = 60.0
+
 Lease = dict[str, Any]
 
 
@@ -49,7 +51,14 @@ def read_lease(host: Host, app: str) -> Lease | None:
         return None  # damaged: the fence still refuses every older token
     if left <= 0:
         return None
-    return {"run": run, "token": token, "holder": holder, "expires_in": round(left, 3)}
+    lifetime = stored["lifetime"]
+    return {
+        "run": run,
+        "token": token,
+        "holder": holder,
+        "lifetime": lifetime,
+        "expires_in": round(left, 3),
+    }
 
 
 def _seconds_left(host: Host, stored: Lease) -> float:
@@ -144,7 +153,7 @@ def _renew(host: Host, request: Request) -> None:
     guard(host, request)
     live = read_lease(host, request.app())
     assert live is not None
-    _write(host, request, live["holder"])
+    _write(host, request, live["holder"], live["lifetime"])
 
 
 def _release(host: Host, request: Request) -> None:
@@ -160,8 +169,8 @@ def _release(host: Host, request: Request) -> None:
     files.remove(host.state(app) / "lease.json")
 
 
-def _write(host: Host, request: Request, holder: str) -> None:
-    lifetime = request.seconds("lifetime", 60, minimum=1, maximum=3600)
+def _write(host: Host, request: Request, holder: str, lifetime: float = LIFETIME) -> None:
+    lifetime = request.seconds("lifetime", lifetime, minimum=1, maximum=3600)
     stored = {
         "run": request.run(),
         "token": request.token(),

@@ -72,7 +72,7 @@ def test_it_imports_nothing_but_itself_and_the_standard_library() -> None:
     import ast
 
     for path in hostctl_build.SOURCE.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(), feature_version=(3, 9))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.level == 0:
                 names = [node.module or ""]

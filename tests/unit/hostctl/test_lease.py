@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from .fake_host import Lab
 
 
@@ -15,7 +18,7 @@ def test_take_show_renew_release(lab: Lab) -> None:
     answer = lab.ok("lease", action="take", holder="ann@desk", lifetime=60)
     assert answer["fence"] == 1
     assert answer["lease"] == {
-        "run": "run-1", "token": 1, "holder": "ann@desk", "expires_in": 60.0
+        "run": "run-1", "token": 1, "holder": "ann@desk", "lifetime": 60, "expires_in": 60.0
     }  # fmt: skip
     lab.clock.sleep(50)
     assert lab.ok("lease", action="renew")["lease"]["expires_in"] == 60.0
@@ -37,7 +40,13 @@ def test_the_same_take_again_is_harmless(lab: Lab) -> None:
     lab.take(holder="ann")
     lab.clock.sleep(30)
     lab.take(holder="ann")
-    assert lease(lab) == {"run": "run-1", "token": 1, "holder": "ann", "expires_in": 60.0}
+    assert lease(lab) == {
+        "run": "run-1",
+        "token": 1,
+        "holder": "ann",
+        "lifetime": 60.0,
+        "expires_in": 60.0,
+    }
     assert len(lab.journal()) == 1
 
 
@@ -110,3 +119,26 @@ def test_a_damaged_fence_stops_everything(lab: Lab) -> None:
 def test_apps_have_leases_of_their_own(lab: Lab) -> None:
     lab.take()
     lab.take(app="radio", run="run-2", token=1)
+
+
+def test_a_lease_is_renewed_for_as_long_as_it_was_taken(lab: Lab) -> None:
+    lab.take(lifetime=20)
+    assert lab.ok("lease", action="renew")["lease"]["expires_in"] == 20.0
+    assert lab.ok("lease", action="renew", lifetime=40)["lease"]["expires_in"] == 40.0
+
+
+def test_of_many_runs_that_take_at_once_one_gets_it(lab: Lab) -> None:
+    children = []
+    for number in range(6):
+        child = os.fork()
+        if child == 0:
+            status = 99
+            try:
+                lab.host.sleep = time.sleep
+                status, _ = lab.call("lease", action="take", run=f"run-{number}", token=1)
+            finally:
+                os._exit(status)
+        children.append(child)
+    ended = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
+    assert ended == [0, 5, 5, 5, 5, 5]
+    assert lab.ok("journal")["intact"] is True and len(lab.journal()) == 1

@@ -132,6 +132,20 @@ def test_a_host_without_signers_trusts_nobody(lab: Lab) -> None:
     assert_nothing_left(lab)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "code"), [(".tar.zst", "too_large"), (".release.json.sig", "too_large")]
+)
+def test_an_upload_with_bytes_added_is_not_read_to_its_end(
+    lab: Lab, suffix: str, code: str
+) -> None:
+    incoming = lab.upload()
+    with (incoming / f"{R1}{suffix}").open("ab") as file:
+        file.truncate(2**40)  # a sparse terabyte
+    lab.take()
+    assert lab.refused("stage", release=R1) == (6, code)
+    assert_nothing_left(lab)
+
+
 @pytest.mark.parametrize("suffix", [".tar.zst", ".release.json", ".release.json.sig"])
 def test_links_and_fifos_are_no_uploads(lab: Lab, suffix: str) -> None:
     incoming = lab.upload()
