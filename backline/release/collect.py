@@ -47,7 +47,8 @@ def collect(folder: Path, manifest: AppManifest) -> Source:
         commit, present = None, set(_all_files(folder))
     for pattern in manifest.include:
         present |= _included(folder, pattern)
-    kept = {name for name in present if not _excluded(name, (*NEVER, *manifest.exclude))}
+    unwanted = (*NEVER, *manifest.exclude)
+    kept = {name for name in present if not _excluded(name, unwanted)}
     kept.add(manifest.requirements)
     untracked = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", "--", ".")
     loose = set((untracked or "").split("\0")) - kept - {""} if commit else set()
@@ -58,7 +59,7 @@ def collect(folder: Path, manifest: AppManifest) -> Source:
         commit_time=int(_git(folder, "log", "-1", "--format=%ct", "--", ".") or 0) if commit else 0,
         described=(_git(folder, "describe", "--tags", "--always", "--dirty") or "").strip() or None,
         dirty=bool(commit and _git(folder, "status", "--porcelain", "-uno", "--", ".")),
-        left_out=tuple(sorted(name for name in loose if not _excluded(name, NEVER))),
+        left_out=tuple(sorted(name for name in loose if not _excluded(name, unwanted))),
     )
 
 
