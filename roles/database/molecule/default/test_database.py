@@ -127,7 +127,15 @@ def test_a_killed_server_is_back_at_once(host, query):
 
 
 def test_without_patroni_nobody_is_left_to_take_writes(host, query):
-    before = host.check_output("head -1 /var/lib/postgresql/15/music/postmaster.pid")
-    host.check_output("kill -9 $(systemctl show -p MainPID --value patroni)")
+    main_pid = "systemctl show -p MainPID --value patroni"
+    patroni, server = (
+        host.check_output(main_pid),
+        host.check_output("head -1 /var/lib/postgresql/15/music/postmaster.pid"),
+    )
+    host.check_output(f"kill -9 {patroni}")
+    for _ in range(100):
+        if host.check_output(main_pid) not in (patroni, "0"):
+            break
+        time.sleep(0.1)
+    assert not host.file(f"/proc/{server}/cmdline").exists, "PostgreSQL outlived Patroni"
     wait_writable(query, 60)
-    assert host.check_output("head -1 /var/lib/postgresql/15/music/postmaster.pid") != before

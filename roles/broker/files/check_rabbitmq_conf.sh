@@ -1,0 +1,21 @@
+#!/bin/sh
+# Check a rabbitmq.conf against the schemas of RabbitMQ and its plugins, without starting it.
+# Usage: check_rabbitmq_conf.sh FILE. Exit 0 when it is fine, 1 with the reasons on stderr.
+set -eu
+plugins=$(echo /usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins)
+exec erl -noinput -boot start_clean +S 1:1 +sbwt none \
+  -pa "$plugins"/*/ebin \
+  -eval '
+    [Plugins, File] = init:get_plain_arguments(),
+    Schemas = filelib:wildcard(Plugins ++ "/*/priv/schema/*.schema")
+      ++ filelib:wildcard(Plugins ++ "/sysmon_handler*/priv/*.schema"),
+    Fail = fun(What) -> io:format(standard_error, "~tp~n", [What]), halt(1) end,
+    Conf = case cuttlefish_conf:file(File) of
+      {errorlist, Errors} -> Fail(Errors);
+      Read -> Read
+    end,
+    case cuttlefish_generator:map(cuttlefish_schema:files(Schemas), Conf) of
+      {error, _, {errorlist, Why}} -> Fail([lists:flatten(cuttlefish_error:xlate(E)) || {error, E} <- Why]);
+      {error, Phase, Reason} -> Fail({Phase, Reason});
+      _ -> halt(0)
+    end.' -extra "$plugins" "$1"
