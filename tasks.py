@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import demo, lab, quality, release, test
+from backline.tasks import demo, docs, lab, quality, release, test
 
 namespace = Collection(
     demo.demo,
+    docs.docs,
     quality.fmt,
     quality.lint,
     quality.lock,

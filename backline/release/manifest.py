@@ -24,10 +24,14 @@ class _Strict(BaseModel):
 class Health(_Strict):
     """How hostctl asks a process whether it is well: a request on its socket, or a command."""
 
-    path: str | None = Field(default=None, pattern=r"^/")
-    status: int = Field(default=200, ge=100, le=599)
-    timeout: float = Field(default=2.0, gt=0, le=60)
-    command: Command | None = None
+    path: str | None = Field(
+        default=None, pattern=r"^/", description="Asked by GET over the release's own socket (http)."
+    )
+    status: int = Field(default=200, ge=100, le=599, description="The status that means healthy.")
+    timeout: float = Field(default=2.0, gt=0, le=60, description="Seconds for one answer.")
+    command: Command | None = Field(
+        default=None, description="Healthy when it ends with 0 (worker, singleton)."
+    )
 
     def as_release(self) -> dict[str, Any]:
         """The form in release.json."""
@@ -39,11 +43,21 @@ class Health(_Strict):
 class Process(_Strict):
     """One kind of process of the app. `hosts` is an inventory group, `stop_timeout` in seconds."""
 
-    kind: Kind
-    hosts: Word
-    command: Command
-    stop_timeout: int = Field(default=30, ge=1, le=86400)
-    health: Health | None = None
+    kind: Kind = Field(
+        description="`http` serves requests on a Unix socket, `worker` takes jobs, "
+        "`singleton` runs once in the fleet."
+    )
+    hosts: Word = Field(description="The inventory group whose hosts run it.")
+    command: Command = Field(
+        description="What to run, in the folder of the app, without a shell. `{venv}`, `{app}`, "
+        "`{release}`, `{socket}`, `{process}` and the parameters of the host's role are filled in."
+    )
+    stop_timeout: int = Field(
+        default=30, ge=1, le=86400, description="Seconds it may take to finish what it has."
+    )
+    health: Health | None = Field(
+        default=None, description="How to ask whether it is well; an http process needs one."
+    )
 
     @model_validator(mode="after")
     def _health_fits_kind(self) -> Process:
@@ -57,24 +71,44 @@ class Process(_Strict):
 class Migrations(_Strict):
     """Commands on the database's schema: `expand` before a deploy, `contract` later, by hand."""
 
-    expand: list[Command] = []
-    contract: list[Command] = []
+    expand: list[Command] = Field(
+        default=[],
+        description="Run once before the processes are switched; safe while the old release runs.",
+    )
+    contract: list[Command] = Field(
+        default=[], description="Take away what no release needs any more; never run by a deploy."
+    )
 
 
 class AppManifest(_Strict):
     """The whole of backline.toml."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
-    version: Word | None = None
-    python: str = Field(pattern=r"^3\.\d{1,2}$")
-    architecture: Literal["x86_64", "aarch64"] = "x86_64"
-    requirements: Word = "requirements.lock"
-    include: list[Word] = []
-    exclude: list[Word] = []
-    processes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")], Process] = Field(
-        min_length=1
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{0,30}$",
+        description="The app's name: it becomes /srv/<name>, its user and its units.",
     )
-    migrations: Migrations = Migrations()
+    version: Word | None = Field(
+        default=None, description="Shown to people; `--version` of `inv release.build` outranks it."
+    )
+    python: str = Field(
+        pattern=r"^3\.\d{1,2}$", description="The hosts' Python, for which wheels are fetched."
+    )
+    architecture: Literal["x86_64", "aarch64"] = Field(
+        default="x86_64", description="The hosts' processors, for which wheels are fetched."
+    )
+    requirements: Word = Field(
+        default="requirements.lock", description="The lock file: every package with its hashes."
+    )
+    include: list[Word] = Field(
+        default=[], description="Files to pack, as globs; all that git tracks when empty."
+    )
+    exclude: list[Word] = Field(default=[], description="Files not to pack, as globs.")
+    processes: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")], Process] = Field(
+        min_length=1, description="The app's processes by name, see below."
+    )
+    migrations: Migrations = Field(
+        default=Migrations(), description="Commands on the database's schema, see below."
+    )
 
 
 def load(folder: Path) -> AppManifest:

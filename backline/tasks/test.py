@@ -17,7 +17,7 @@ JUKEBOX_VENV = ROOT / ".cache" / "jukebox-venv"
 
 
 def _fast_steps() -> list[Step]:
-    pytest = [BIN / "python", "-m", "pytest"]
+    pytest: list[str | Path] = [BIN / "python", "-m", "pytest"]
     return [
         Step("unit tests", [*pytest, "tests/unit"], again="inv test.unit"),
         Step("template tests", [*pytest, "tests/templates"], again="inv test.templates"),
