@@ -42,7 +42,7 @@ def rolled_back(plan: Plan, error: HostError, stuck: Mapping[str, HostError]) ->
         return BacklineError(
             f"{what}\n       and the way back failed: {reasons}",
             hosts=stuck,
-            state=f"MIXED: {', '.join(stuck)} may run {plan.release}; elsewhere {_live(plan, ())}",
+            state=f"MIXED: {', '.join(stuck)} may run {plan.release}; {_live(plan, (), stuck)}",
             hint="bring these hosts back, then `fab rollback` (or `fab deploy` again)",
             exit_code=Exit.MIXED,
         )
@@ -122,15 +122,17 @@ def _is_mixed(plan: Plan, switched: Sequence[Step]) -> bool:
     return len({plan.release if step in switched else step.live for step in plan.steps}) > 1
 
 
-def _live(plan: Plan, switched: Sequence[Step]) -> str:
+def _live(plan: Plan, switched: Sequence[Step], but: Iterable[str] = ()) -> str:
     """`stream1 runs A; stream2, worker1 run B`, from the steps that were switched."""
     running: dict[str, dict[str, None]] = {}
-    for step in plan.steps:
+    left_out = set(but)
+    for step in (step for step in plan.steps if step.host not in left_out):
         release = plan.release if step in switched else step.live
         running.setdefault(release or "nothing", {})[step.host] = None
     if len(running) == 1:
         release = next(iter(running))
-        return f"all hosts run {release}" if release != "nothing" else "nothing runs, as before"
+        everybody = "all other hosts" if left_out else "all hosts"
+        return f"{everybody} run {release}" if release != "nothing" else "nothing runs, as before"
     return "; ".join(
         f"{_names(hosts)} {'runs' if len(hosts) == 1 else 'run'} {release}"
         for release, hosts in running.items()

@@ -42,7 +42,8 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
         @functools.wraps(body)
         def run(c: Any, *words: Any, **flags: Any) -> None:
             for number in (signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, _interrupt)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, stay
+                    signal.signal(number, _interrupt)
             selector = c.config.get(SELECTOR)
             if selector:
                 if "on" not in flags:
