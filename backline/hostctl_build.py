@@ -19,7 +19,14 @@ from pathlib import Path
 SOURCE = Path(__file__).parent / "hostctl"
 # -I: nothing of the caller's environment or folder is imported. -S: no site packages, fast start.
 SHEBANG = b"#!/usr/bin/python3 -IS\n"
+# Units start through `exec`: it goes the short way, past everything the verbs need.
 MAIN = """import sys
+
+if sys.argv[1:2] == ["exec"] and not {"-h", "--help"} & set(sys.argv):
+    from hostctl.execute import run
+    from hostctl.host import Host
+
+    sys.exit(run(Host(), sys.argv[2:]))
 
 from hostctl.cli import main
 
