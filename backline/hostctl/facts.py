@@ -71,6 +71,7 @@ def status(host: Host, request: Request) -> dict[str, object]:
     return {
         "current": _current(host, app),
         "releases": [_release(host, app, known, entry) for entry in settings.releases(host, app)],
+        "good": known["good"],
         "processes": {
             name: _process(host, app, known, name)
             for name in settings.process_names(host, app.name)

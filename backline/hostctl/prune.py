@@ -37,7 +37,7 @@ def prune(host: Host, request: Request) -> dict[str, object]:
     """The verb `prune`: keep `keep` releases in all, and every one that is still needed.
 
     Returns {removed, kept, protected}. Live, warm and enabled releases, the one before the live
-    one and the last good one stay, however many they are.
+    one (unless it is bad) and the last good one stay, however many they are.
     """
     app = settings.app(host, request.app())
     keep = request.integer("keep", 3, minimum=1, maximum=1000)
@@ -73,7 +73,9 @@ def protected(host: Host, app: App, known: state.State) -> set[str]:
     """The releases that something still needs."""
     live = state.live_releases(known)
     needed = set(live)
-    needed.update(entry["previous"] for entry in known["live"].values() if entry["previous"])
+    before = {entry["previous"] for entry in known["live"].values() if entry["previous"]}
+    bad = {name for name, entry in known["releases"].items() if entry["state"] == "bad"}
+    needed.update(before - bad)
     needed.update([entry for entry in known["good"] if entry not in live][-1:])
     current = files.link_target(host.path(f"{app.root}/current"))
     needed.add(Path(current or "").name)

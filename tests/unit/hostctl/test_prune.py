@@ -24,6 +24,7 @@ def test_mark_is_remembered_in_the_order_of_marking(lab: Lab) -> None:
     assert lab.ok("mark", release=R2, state="bad")["already"] is True
     states = {entry["id"]: entry["state"] for entry in lab.ok("status")["releases"]}
     assert states == {R1: "good", R2: "bad"}
+    assert lab.ok("status")["good"] == [R1]
     assert lab.refused("mark", release=R3, state="good") == (1, "not_staged")
 
 
@@ -46,6 +47,20 @@ def test_prune_keeps_what_is_needed_whatever_its_age(lab: Lab) -> None:
     assert lab.ok("prune", keep=1)["kept"] == MANY[:4]
     assert lab.ok("prune", keep=1)["removed"] == []
     assert set(MANY[:4]) == {entry["id"] for entry in lab.ok("status")["releases"]}
+
+
+def test_a_bad_release_that_was_rolled_back_from_may_go(lab: Lab) -> None:
+    lab.plant(R1, R2)
+    lab.take()
+    for release in (R1, R2):
+        lab.ok("start", release=release, process="web")
+        lab.ok("switch", release=release, process="web")
+    lab.ok("rollback", process="web")
+    lab.ok("mark", release=R2, state="bad")
+    assert lab.ok("prune", keep=1)["removed"] == []  # it still runs
+    lab.ok("stop", release=R2, process="web")
+    assert lab.ok("prune", keep=1)["removed"] == [R2]
+    assert lab.refused("rollback", process="web")[1] == "not_staged"
 
 
 @given(
