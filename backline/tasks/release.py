@@ -104,7 +104,7 @@ def list_(c: Context, json: bool = False, out: str = "") -> None:
     from backline.release import store
 
     folder = Path(out) if out else places.dist()
-    found = store.ids(folder)
+    found, rows = store.ids(folder), []
     for identity in reversed(found):
         try:
             release = store.load(folder, identity).release
@@ -116,7 +116,8 @@ def list_(c: Context, json: bool = False, out: str = "") -> None:
             console.line({"schema_version": 1, **release.model_dump(include=keep)})
         else:
             size = release.archive.zst_size / 1e6
-            print(f"{release.id}  {release.app:12} {release.version:16.16} {size:8.1f} MB")
+            rows.append(f"{release.id}  {release.app:12} {release.version:16.16} {size:8.1f} MB")
+    print(*rows, sep="\n", end="\n" if rows else "", flush=True)
     if not found:
         say(f"none in {folder}/; build one: inv release.build examples/jukebox")
 

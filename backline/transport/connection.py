@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,6 +22,9 @@ from paramiko.ssh_exception import (
 )
 
 from backline.transport.port import Target, Unreachable
+
+# Paramiko logs the traceback of every host that is down; we say it in our own words (`explain`).
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 CONNECT_SECONDS = 10
 KEEPALIVE_SECONDS = 10

@@ -106,7 +106,7 @@ def ansible(tmp_path_factory: pytest.TempPathFactory) -> object:
     return InventoryManager(loader=DataLoader(), sources=[str(source)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(terms=st.lists(TERMS, min_size=1, max_size=4), separator=st.sampled_from([":", ","]))
 def test_ansible_agrees(ansible: object, terms: list[str], separator: str) -> None:
     from ansible.errors import AnsibleError
