@@ -25,7 +25,9 @@ class Health(_Strict):
     """How hostctl asks a process whether it is well: a request on its socket, or a command."""
 
     path: str | None = Field(
-        default=None, pattern=r"^/", description="Asked by GET over the release's own socket (http)."
+        default=None,
+        pattern=r"^/",
+        description="Asked by GET over the release's own socket (http).",
     )
     status: int = Field(default=200, ge=100, le=599, description="The status that means healthy.")
     timeout: float = Field(default=2.0, gt=0, le=60, description="Seconds for one answer.")

@@ -53,7 +53,7 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
         declared: Task[Any] = task(auto_shortflags=False, **{"positional": [], **options})(run)
         # invoke takes the texts out of its own copy while it parses; the docs need them too.
-        declared.flag_help = dict(options.get("help", {}))
+        declared.flag_help = dict(options.get("help", {}))  # type: ignore[attr-defined]
         return declared
 
     return declare

@@ -63,7 +63,9 @@ def _backline_toml() -> str:
         ("`[processes.NAME.health]`", manifest.Health),
         ("`[migrations]`", manifest.Migrations),
     ):
-        parts.append(f"## {title}\n\n| key | default | what it is |\n|---|---|---|\n" + _rows(model))
+        parts.append(
+            f"## {title}\n\n| key | default | what it is |\n|---|---|---|\n" + _rows(model)
+        )
     return "\n".join(parts)
 
 
