@@ -107,7 +107,7 @@ def roles(c: Context, only: str = "") -> None:
     run_all(_role_steps(names), at_once=2)
 
 
-@command(help={"keep": "leave the fleet up afterwards, as lab `lab-test`"})
+@command(help={"keep": "use lab `lab-test` as it is, if it is up, and leave it up"})
 def fleet(c: Context, keep: bool = False) -> None:
     """Test a real fleet from nothing: site.yml, deploy, a song, a tampered release, rollback."""
     import os

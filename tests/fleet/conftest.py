@@ -79,8 +79,9 @@ class Fleet:
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """Hosts made from nothing, and removed at the end unless BACKLINE_KEEP_LAB is set."""
-    run("inv", "lab.down", "--env", ENV)
+    """Hosts made from nothing and removed at the end; with BACKLINE_KEEP_LAB those that are up."""
+    if "BACKLINE_KEEP_LAB" not in os.environ:
+        run("inv", "lab.down", "--env", ENV)
     run("inv", "lab.up", "--env", ENV)
     state = files.require(ENV)
     edge = next(host for host in state.topology().hosts if "https" in host.ports)
