@@ -1,9 +1,10 @@
 #!/bin/sh
 # Check a rabbitmq.conf against the schemas of RabbitMQ and its plugins, without starting it.
-# Usage: check_rabbitmq_conf.sh FILE. Exit 0 when it is fine, 1 with the reasons on stderr.
+# Usage: check_rabbitmq_conf.sh FILE. Exit 0 when it is fine, else the reasons on stderr.
 set -eu
 plugins=$(echo /usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins)
-exec erl -noinput -boot start_clean +S 1:1 +sbwt none \
+# A value it chokes on must not hold up the run.
+exec timeout 60 erl -noinput -boot start_clean +S 1:1 +sbwt none \
   -pa "$plugins"/*/ebin \
   -eval '
     [Plugins, File] = init:get_plain_arguments(),
