@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import json
 import socket
-import subprocess
 import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from backline.errors import BacklineError
-from backline.lab.machine import HOST_OPTIONS, Say, podman
+from backline.lab.machine import HOST_OPTIONS, Say, exists, podman
 from backline.lab.secrets import ssh_key
 from backline.lab.topology import LabHost, Topology
 
@@ -59,7 +58,7 @@ def up(topology: Topology, images: dict[str, str], folder: Path, say: Say) -> No
     """
     present = states(topology.env)
     new = [host for host in topology.hosts if host.name not in present]
-    if subprocess.run(["podman", "network", "exists", topology.network], check=False).returncode:
+    if not exists("network", topology.network):
         podman("network", "create", "--subnet", topology.subnet, topology.network)
     ssh_key(folder / "ssh_key", f"operator@{topology.env}")
     stopped = [h for h in topology.hosts if present.get(h.name, "running") != "running"]
@@ -86,9 +85,7 @@ def down(env: str, say: Say) -> int:
     if names:
         say(f"removing {len(names)} hosts")
         podman("rm", "--force", "--volumes", "--time", "5", *names)
-    if not subprocess.run(
-        ["podman", "network", "exists", f"backline-{env}"], check=False
-    ).returncode:
+    if exists("network", f"backline-{env}"):
         podman("network", "rm", f"backline-{env}")
     return len(names)
 

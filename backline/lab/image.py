@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from backline.errors import BacklineError
-from backline.lab.machine import Say, install, podman
+from backline.lab.machine import Say, exists, install, podman
 from backline.lab.topology import ROOT
 
 FOLDER = ROOT / "lab" / "image"
@@ -33,8 +33,7 @@ def ensure_image(say: Say, source: str = "auto") -> str:
     build on debian:bookworm), or `auto`: packages where this machine has apt, else registry.
     """
     name = image_name()
-    exists = subprocess.run(["podman", "image", "exists", name], check=False).returncode == 0
-    if not exists:
+    if not exists("image", name):
         if source == "auto":
             source = "packages" if shutil.which("apt-get") and os.geteuid() == 0 else "registry"
         (_from_packages if source == "packages" else _from_registry)(name, say)

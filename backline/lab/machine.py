@@ -155,6 +155,12 @@ def _tail(text: str, lines: int = 3) -> str:
     return " / ".join(text.strip().splitlines()[-lines:]) or "no output"
 
 
+def exists(kind: str, name: str) -> bool:
+    """Whether podman has the `kind` (image, network, …) called `name`."""
+    done = subprocess.run(["podman", kind, "exists", name], capture_output=True, check=False)
+    return done.returncode == 0
+
+
 def podman(*words: str, data: bytes | None = None, timeout: float = 300) -> str:
     """Runs podman and returns what it printed; BacklineError with its last words when it fails."""
     try:
