@@ -76,7 +76,8 @@ def _show(*words: str | Path) -> None:
     """Runs a command as a person would type it, in sight."""
     line = " ".join([Path(words[0]).name, *map(str, words[1:])])
     print(f"\n$ {line}", flush=True)
-    done = subprocess.run([str(word) for word in words], cwd=ROOT, env=environment(), check=False)
+    quieter = environment({"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "False"})
+    done = subprocess.run([str(word) for word in words], cwd=ROOT, env=quieter, check=False)
     if done.returncode != 0:
         raise BacklineError(
             f"`{line}` ended with exit code {done.returncode}",
