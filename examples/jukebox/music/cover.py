@@ -1,4 +1,4 @@
-"""A cover for every album, drawn from its name: the same on every host, no picture to store."""
+"""A cover for every song, drawn from its name: the same on every host, no picture to store."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 
-def draw(album: str, key: str) -> SafeString:
-    """An SVG of 200 by 200 for `album`. `key` makes its inner names unique on a page."""
-    digest = hashlib.sha256(album.encode()).digest()
-    hue = digest[0] * 360 // 256
+def draw(slug: str) -> SafeString:
+    """An SVG of 200 by 200."""
+    digest = hashlib.sha256(slug.encode()).digest()
+    hue = digest[29] * 360 // 256
     return format_html(
         '<svg class="cover" viewBox="0 0 200 200" aria-hidden="true" focusable="false">'
         '<defs><linearGradient id="g-{0}" x1="0" y1="0" x2="1" y2="1">'
         '<stop offset="0" stop-color="hsl({1} 62% 46%)"/>'
         '<stop offset="1" stop-color="hsl({2} 68% 24%)"/></linearGradient></defs>'
         '<rect width="200" height="200" fill="url(#g-{0})"/>{3}</svg>',
-        key,
+        slug,
         hue,
         (hue + 50) % 360,
-        (_waves, _rays, _discs)[digest[1] % 3](digest),
+        (_waves, _rays, _discs)[digest[31] % 3](digest),
     )
 
 

@@ -11,6 +11,9 @@ from django.db import models
 #: A plain file name: no folder, no leading dot, so never out of the media folder.
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._-]*\Z"
 
+#: How songs are listed.
+ORDER = ["artist", "album", "title"]
+
 
 class Track(models.Model):
     """A song of the catalogue. The bytes lie at the media origin under `file`."""
@@ -26,7 +29,7 @@ class Track(models.Model):
     mime = models.CharField(max_length=80, validators=[RegexValidator(r"^audio/[a-z0-9.+-]+\Z")])
 
     class Meta:
-        ordering: ClassVar = ["artist", "album", "title"]
+        ordering: ClassVar = ORDER
         constraints: ClassVar = [
             models.CheckConstraint(
                 name="track_file_is_a_plain_name", condition=models.Q(file__regex=FILE_NAME)

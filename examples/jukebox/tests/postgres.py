@@ -53,14 +53,16 @@ class Cluster:
             raise RuntimeError(
                 "no PostgreSQL: apt-get install postgresql, or requirements-dev.lock"
             )
-        packaged = Path(spec.origin).parent / "pginstall"
+        package = Path(spec.origin).parent
         if self.user is None:
-            return packaged / "bin"
-        # The environment may lie in a folder that only root can enter.
-        copy = self.folder / "pginstall"
-        shutil.copytree(packaged, copy, symlinks=True)
-        subprocess.run(["chmod", "-R", "a+rX", str(copy)], check=True)
-        return copy / "bin"
+            return package / "pginstall" / "bin"
+        # The environment may lie in a folder that only root can enter. The programs find their
+        # libraries in the folder beside the package.
+        copy, libraries = self.folder / package.name, f"{package.name}.libs"
+        shutil.copytree(package / "pginstall", copy / "pginstall", symlinks=True)
+        shutil.copytree(package.parent / libraries, self.folder / libraries, symlinks=True)
+        subprocess.run(["chmod", "-R", "a+rX", str(self.folder)], check=True)
+        return copy / "pginstall" / "bin"
 
     def start(self) -> None:
         """Makes the cluster and waits until it answers."""

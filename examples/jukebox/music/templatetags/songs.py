@@ -15,8 +15,8 @@ register = template.Library()
 
 @register.simple_tag
 def cover(track: Track) -> SafeString:
-    """The cover of the song's album."""
-    return draw(track.album, track.slug)
+    """The cover of the song."""
+    return draw(track.slug)
 
 
 @register.simple_tag
