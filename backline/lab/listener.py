@@ -19,10 +19,10 @@ import urllib.parse
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field
-from http.cookiejar import MozillaCookieJar
 from pathlib import Path
 
 from backline.errors import BacklineError
+from backline.lab.secrets import write_private
 
 FORM_TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="([^"]+)"')
 TIMEOUT = 10.0
@@ -34,10 +34,10 @@ class Listener:
     `ca`: the PEM file of the CA that signed the edge's certificate.
     """
 
-    def __init__(self, base: str, ca: Path, cookies: Path | None = None) -> None:
+    def __init__(self, base: str, ca: Path) -> None:
         self.base = base.rstrip("/")
         self.context = ssl.create_default_context(cafile=str(ca))
-        self.jar = MozillaCookieJar(str(cookies) if cookies else None)
+        self.jar = http.cookiejar.CookieJar()
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}),
             urllib.request.HTTPSHandler(context=self.context),
@@ -72,6 +72,16 @@ class Listener:
                 f"signing up as {name} answered {status}", hint=page.decode()[-300:]
             )
         return name
+
+    def save_cookies(self, path: Path) -> None:
+        """Writes the listener's cookies for curl, readable by their owner alone.
+
+        The standard library's own writer calls a host without dots `localhost.local`.
+        """
+        host = urllib.parse.urlsplit(self.base).hostname
+        lines = ["# Netscape HTTP Cookie File"]
+        lines += [f"{host}\tFALSE\t/\tTRUE\t0\t{entry.name}\t{entry.value}" for entry in self.jar]
+        write_private(path, "\n".join(lines) + "\n")
 
     def _send(self, request: urllib.request.Request) -> tuple[int, bytes, str]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import time
@@ -34,11 +35,11 @@ def demo(c: Context) -> None:
     base = f"https://localhost:{edge.ports['https'][0]}"
     ca = files.INVENTORY / ENV / "edge-ca.pem"
     cookies = files.folder(ENV) / "cookies.txt"
-    listener = Listener(base, ca, cookies)
+    listener = Listener(base, ca)
     who = listener.sign_up()
-    listener.jar.save(ignore_discard=True)
-    cookies.chmod(0o600)
-    song = _first_song()
+    listener.save_cookies(cookies)
+    catalogue = json.loads((ROOT / "examples/jukebox/catalogue.json").read_text(encoding="utf-8"))
+    song = f"/tracks/{catalogue[0]['slug']}/stream"
     say(f"{who} signed in; a crowd keeps asking {base} while release 1.1.0 goes out")
     crowd = Crowd(listener, song).start()
     try:
@@ -57,14 +58,20 @@ def demo(c: Context) -> None:
         print(f"            {count} x {problem}")
     print(f"slowest     {tally.slowest_ms:.0f} ms")
     print(f"took        {time.monotonic() - started:.0f} s")
-    where = files.INVENTORY / ENV / "edge-ca.pem"
+    play = [
+        *("curl", "--silent", "--show-error", "--fail"),
+        *("--cacert", str(ca.relative_to(ROOT)), "--cookie", str(cookies.relative_to(ROOT))),
+        *(base + song, "--output", ".lab/song.wav"),
+    ]
+    whole = _plays(play, catalogue[0]["sha256"])
     print(
-        "\nplay a song:\n"
-        f"  curl --cacert {where.relative_to(ROOT)} --cookie {cookies.relative_to(ROOT)} \\\n"
-        f"    {base}{song} -o song.wav\n"
+        f"\nplay a song (tried just now: {'every byte is right' if whole else 'IT FAILED'}):\n"
+        f"  {' '.join(play[:4])} \\\n    {' '.join(play[4:8])} \\\n    {' '.join(play[8:])}\n"
         f"or sign up at {base} in a browser (its certificate is signed by the lab's own CA)\n"
         "then: . .venv/bin/activate; fab status --env lab; fab --list; inv lab.down"
     )
+    if not whole:
+        raise BacklineError("the song did not arrive as it is in the library", hint="see above")
     if tally.failed or second not in tally.releases:
         raise BacklineError(
             f"{tally.failed} of {tally.requests} requests failed during the second deploy",
@@ -104,6 +111,8 @@ def _release(version: str) -> str:
     return release
 
 
-def _first_song() -> str:
-    catalogue = json.loads((ROOT / "examples/jukebox/catalogue.json").read_text(encoding="utf-8"))
-    return f"/tracks/{catalogue[0]['slug']}/stream"
+def _plays(words: list[str], sha256: str) -> bool:
+    """Whether curl fetches the song byte for byte."""
+    done = subprocess.run(words, cwd=ROOT, check=False)
+    song = ROOT / words[-1]
+    return done.returncode == 0 and hashlib.sha256(song.read_bytes()).hexdigest() == sha256
