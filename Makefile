@@ -21,7 +21,7 @@ test-fast: .venv/.ready
 
 clean: .venv/.ready
 	@$(INV) lab.down --images
-	rm -rf .venv .cache dist
+	rm -rf .venv .cache .lab dist
 
 .venv/.ready: requirements.lock lab/bootstrap
 	@sh lab/bootstrap

@@ -150,7 +150,6 @@ def ssh(c: Context, host: str, env: str = "lab", command: str = "") -> None:
 
 
 @command(
-    positional=["name"],
     help={"name": "what to call the snapshot", "env": "the lab's name"},
 )
 def snapshot(c: Context, name: str = "provisioned", env: str = "lab") -> None:
