@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import filter_loader
 from ansible.template import Templar, trust_as_template
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -27,13 +28,18 @@ def trusted(value: Any) -> Any:
 def render(role: str, template: str, **variables: Any) -> str:
     """The text of roles/<role>/templates/<template> with the role's defaults and `variables`."""
     known: dict[str, Any] = {"ansible_managed": "Ansible managed", "ansible_check_mode": False}
+    known["role_path"] = str(ROLES / role)
+    known["playbook_dir"] = str(ROLES.parent / "playbooks")
     for name in ("defaults", "vars"):
         path = ROLES / role / name / "main.yml"
         if path.exists():
             known.update(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    filters = ROLES / role / "filter_plugins"
+    if filters.is_dir():
+        filter_loader.add_directory(str(filters))
     source = (ROLES / role / "templates" / template).read_text(encoding="utf-8")
     templar = Templar(DataLoader(), variables=trusted({**known, **variables}))
-    return str(templar.template(trust_as_template(source)))
+    return str(templar.template(trust_as_template(source), escape_backslashes=False))
 
 
 def test_an_undefined_variable_fails() -> None:
@@ -83,3 +89,121 @@ def test_sudo_is_only_what_was_listed() -> None:
     assert render("base", "sudoers.j2", item=item).splitlines()[-1] == (
         "deploy ALL=(root) NOPASSWD: /usr/local/bin/hostctl, /usr/bin/journalctl"
     )
+
+
+FACTS = {
+    "memtotal_mb": 4096,
+    "processor_vcpus": 2,
+    "architecture": "x86_64",
+    "python": {"version": {"major": 3, "minor": 11}},
+}
+
+
+def patroni(members: int, **more: Any) -> dict[str, Any]:
+    """patroni.yml of the first of so many members, parsed."""
+    names = [f"db{number}" for number in range(1, members + 1)]
+    text = render(
+        "database",
+        "patroni.yml.j2",
+        ansible_facts=FACTS,
+        inventory_hostname="db1",
+        database_address="198.51.100.31",
+        database_members=[{"name": name, "address": f"198.51.100.3{name[-1]}"} for name in names],
+        database_superuser_password="one: 'quoted' \" password",
+        database_replication_password="two",
+        database_allowed_networks=["198.51.100.0/24"],
+        **more,
+    )
+    document: dict[str, Any] = yaml.safe_load(text)
+    return document
+
+
+def test_patroni_follows_synchronously_only_when_there_is_somebody_to_follow() -> None:
+    assert patroni(3)["bootstrap"]["dcs"]["synchronous_mode"] is True
+    assert patroni(1)["bootstrap"]["dcs"]["synchronous_mode"] is False
+
+
+def test_patroni_keeps_the_design_s_clock_and_every_password_whole() -> None:
+    document = patroni(3)
+    settings = document["bootstrap"]["dcs"]
+    assert (settings["ttl"], settings["loop_wait"], settings["retry_timeout"]) == (20, 2, 5)
+    assert settings["primary_start_timeout"] == 0
+    passwords = document["postgresql"]["authentication"]
+    assert passwords["superuser"]["password"] == "one: 'quoted' \" password"
+
+
+def test_postgresql_takes_applications_only_from_the_fleet_and_only_by_scram() -> None:
+    rules = [rule.split() for rule in patroni(1)["postgresql"]["pg_hba"]]
+    assert rules
+    assert not any("trust" in rule or "md5" in rule or "0.0.0.0/0" in rule for rule in rules)
+    network = [rule for rule in rules if "198.51.100.0/24" in rule]
+    assert network and all(rule[-1] == "scram-sha-256" for rule in network)
+
+
+def test_more_memory_means_more_buffers() -> None:
+    def buffers(megabytes: int) -> str:
+        parameters = patroni(1, database_memory_mb=megabytes)["postgresql"]["parameters"]
+        return str(parameters["shared_buffers"])
+
+    assert buffers(512) != buffers(8192)
+
+
+def test_nginx_sends_audio_only_when_the_application_said_so() -> None:
+    text = render(
+        "streaming",
+        "streaming.conf.j2",
+        streaming_app="jukebox",
+        streaming_app_user="jukebox",
+        streaming_listen_address="198.51.100.21",
+        streaming_media_origins=["198.51.100.61:8081"],
+    )
+    media = text.split("location /_media/", 1)[1].split("\n    }", 1)[0]
+    assert "internal;" in media
+    assert "server unix:/run/jukebox/current.sock" in text
+    assert "198.51.100.61:8081" in text
+
+
+def unit(role: str, template: str, **variables: Any) -> dict[str, list[str]]:
+    """A unit file as {key: values}."""
+    found: dict[str, list[str]] = {}
+    for line in render(role, template, **variables).splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_processes_run_as_the_app_s_user_in_a_sandbox_and_may_finish() -> None:
+    pool = {"name": "plays", "process_name": "worker-plays", "stop_timeout": 120}
+    web = unit("streaming", "web.service.j2", streaming_app="jukebox", streaming_app_user="jukebox")
+    worker = unit(
+        "worker", "worker.service.j2", worker_app="jukebox", worker_app_user="jukebox", item=pool
+    )
+    for found, stop in ((web, "60"), (worker, "120")):
+        assert found["User"] == ["jukebox"]
+        assert found["KillMode"] == ["mixed"]
+        assert found["TimeoutStopSec"] == [stop]
+        assert found["NoNewPrivileges"] == ["yes"]
+        assert found["ProtectSystem"] == ["strict"]
+        assert found["CapabilityBoundingSet"] == [""]
+        assert found["ExecStart"][0].endswith("--release %i")
+
+
+def test_an_environment_file_survives_quotes_and_backslashes() -> None:
+    text = render("app", "environment.j2", app_environment={"B": 'a"b\\c', "A": "plain"})
+    assert text.splitlines()[-2:] == ['A="plain"', 'B="a\\"b\\\\c"']
+
+
+def test_the_broker_lets_no_guest_in_and_knows_its_peers() -> None:
+    text = render(
+        "broker",
+        "rabbitmq.conf.j2",
+        ansible_facts=FACTS,
+        inventory_hostname="broker1",
+        broker_address="198.51.100.41",
+        broker_members=[{"name": f"broker{n}", "address": f"198.51.100.4{n}"} for n in (1, 2, 3)],
+    )
+    for number in (1, 2, 3):
+        assert f"rabbit@broker{number}" in text
+    assert "198.51.100.41:5672" in text
+    assert "loopback_users.guest = false" not in text
