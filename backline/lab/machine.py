@@ -11,7 +11,6 @@ import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from backline.errors import BacklineError
 from backline.lab.topology import ROOT
@@ -174,15 +173,13 @@ def podman(*words: str, data: bytes | None = None, timeout: float = 300) -> str:
         ) from error
     if done.returncode != 0:
         text = _tail(done.stderr.decode(errors="replace"))
-        raise BacklineError(
-            f"`podman {' '.join(words[:3])} …` failed: {text}", hint=_advice(text, Path("/"))
-        )
+        raise BacklineError(f"`podman {' '.join(words[:3])} …` failed: {text}", hint=_advice(text))
     return done.stdout.decode(errors="replace")
 
 
-def _advice(text: str, place: Path) -> str:
+def _advice(text: str) -> str:
     if "no space left" in text.lower():
-        free = shutil.disk_usage(place).free // 2**20
+        free = shutil.disk_usage("/").free // 2**20
         return f"the disk is full ({free} MiB free): make room, then run the same command again"
     if "address already in use" in text.lower():
         return "another program took the port meanwhile: end it, then `inv lab.up` again"

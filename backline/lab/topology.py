@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from backline.errors import BacklineError
+from backline.places import CHECKOUT
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = CHECKOUT
 TOPOLOGY = ROOT / "lab" / "topology.yml"
 HTTPS_BASE, HTTP_BASE, SSH_BASE, STRIDE = 8443, 8080, 2200, 100
 

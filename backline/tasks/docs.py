@@ -30,19 +30,19 @@ def pages() -> dict[Path, str]:
 @command(help={"check": "write nothing, fail when a page is not what the code says"})
 def docs(c: Context, check: bool = False) -> None:
     """Write the reference pages: backline.toml, and the tasks of fab and inv."""
-    stale = [
-        path
+    stale = {
+        path: text
         for path, text in pages().items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    }
     if check and stale:
         raise BacklineError(
             f"out of date: {', '.join(str(path.relative_to(ROOT)) for path in stale)}",
             hint="inv docs",
         )
-    for path in stale:
+    for path, text in stale.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(pages()[path], encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         say(f"wrote {path.relative_to(ROOT)}")
 
 

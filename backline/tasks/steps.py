@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backline.errors import BacklineError
+from backline.places import CHECKOUT
 from backline.tasks.command import say
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = CHECKOUT
 BIN = Path(sys.executable).parent
 
 
