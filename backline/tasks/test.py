@@ -52,6 +52,17 @@ def _scenarios() -> list[str]:
     return sorted(path.parents[2].name for path in ROOT.glob("roles/*/molecule/*/molecule.yml"))
 
 
+def _chosen(only: str, known: list[str]) -> list[str]:
+    """The names in `only`, all of them without any; BacklineError for one that is not known."""
+    names = [name for name in only.split(",") if name] or known
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise BacklineError(
+            f"no scenario for {', '.join(unknown)}", hint=f"there are: {', '.join(known)}"
+        )
+    return names
+
+
 def _role_steps(names: list[str]) -> list[Step]:
     """`molecule test` of each role: create, converge, idempotence, verify with testinfra, destroy."""
     variables = {"BACKLINE_MOLECULE_CONNECTION": "mitogen_podman", **mitogen()}
@@ -102,13 +113,7 @@ def jukebox(c: Context) -> None:
 @command(help={"only": "these roles alone, with commas between"})
 def roles(c: Context, only: str = "") -> None:
     """Test the roles with molecule and testinfra, each on hosts of its own."""
-    known = _scenarios()
-    names = [name for name in only.split(",") if name] or known
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise BacklineError(
-            f"no scenario for {', '.join(unknown)}", hint=f"there are: {', '.join(known)}"
-        )
+    names = _chosen(only, _scenarios())
     _ensure_image()
     run_all(_role_steps(names), at_once=2)
 
@@ -122,6 +127,28 @@ def fleet(c: Context, keep: bool = False) -> None:
         os.environ["BACKLINE_KEEP_LAB"] = "1"
     _ensure_image()
     run_all([_fleet_step()])
+
+
+def _chaos_scenarios() -> list[str]:
+    return sorted(path.stem.removeprefix("test_") for path in ROOT.glob("tests/chaos/test_*.py"))
+
+
+@command(
+    help={
+        "only": "these tests alone, with commas between",
+        "env": "aim at this lab, which is up, and leave it as it ends (default: a new `lab-chaos`)",
+        "keep": "take `lab-chaos` as it is, if it is up, and leave it up",
+    }
+)
+def chaos(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
+    """Break a real fleet in ways that production will: under load, with listeners counted."""
+    names = _chosen(only, _chaos_scenarios())
+    _ensure_image()
+    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
+    argv += [f"tests/chaos/test_{name}.py" for name in names]
+    argv += ["--env", env] if env else []
+    argv += ["--keep"] if keep else []
+    run_all([Step("chaos: faults on a real fleet", argv, again="inv test.chaos")])
 
 
 @command()
@@ -152,5 +179,5 @@ def everything(c: Context) -> None:
         )
 
 
-collection = Collection("test", unit, templates, jukebox, roles, fleet, fast)
+collection = Collection("test", unit, templates, jukebox, roles, fleet, chaos, fast)
 collection.add_task(everything, name="all", default=True)

@@ -14,9 +14,9 @@ import pytest
 
 from backline.lab.listener import Crowd
 from backline.tasks.steps import ROOT
-from tests.fleet.conftest import ENV, Fleet, build, run
+from tests.fleet.conftest import ENV
+from tests.live import CATALOGUE, Fleet, build, run
 
-CATALOGUE = json.loads((ROOT / "examples/jukebox/catalogue.json").read_text(encoding="utf-8"))
 SONG = CATALOGUE[0]
 RECAP = re.compile(r"^(\w+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
 
