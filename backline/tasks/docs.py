@@ -1,4 +1,4 @@
-"""The reference pages that are generated from the code."""
+"""The pages that are generated from the code: the reference, and the roles' READMEs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ MADE = "<!-- Made by `inv docs` from the code: edit it there. -->\n\n"
 
 def pages() -> dict[Path, str]:
     """Every generated page with the text it should have."""
+    from backline.role_pages import role_pages
+
     return {
+        **role_pages(ROOT),
         REFERENCE / "backline-toml.md": _backline_toml(),
         REFERENCE / "fab.md": _tasks("fabfile", "fab", "what operators type"),
         REFERENCE / "inv.md": _tasks("tasks", "inv", "what contributors and CI type"),
@@ -29,7 +32,7 @@ def pages() -> dict[Path, str]:
 
 @command(help={"check": "write nothing, fail when a page is not what the code says"})
 def docs(c: Context, check: bool = False) -> None:
-    """Write the reference pages: backline.toml, and the tasks of fab and inv."""
+    """Write the pages made from the code: backline.toml, the tasks of fab and inv, roles' READMEs."""
     stale = {
         path: text
         for path, text in pages().items()
