@@ -1,0 +1,9 @@
+#!/bin/sh
+# Waits until systemd has nothing left to start; fails with the names of failed units.
+set -eu
+timeout 120 systemctl is-system-running --wait >/dev/null || true
+failed=$(systemctl list-units --failed --plain --no-legend)
+if [ -n "$failed" ]; then
+  echo "failed units: $failed" >&2
+  exit 1
+fi
