@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import demo, docs, lab, quality, release, test
+from backline.tasks import audit, demo, docs, lab, quality, release, test
 
 namespace = Collection(
+    audit.collection,
     demo.demo,
     docs.docs,
     quality.fmt,

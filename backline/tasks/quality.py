@@ -42,10 +42,19 @@ def fmt(c: Context) -> None:
     )
 
 
-@command(help={"upgrade": "take the newest versions that pyproject.toml allows"})
+@command(help={"upgrade": "take the newest versions that are allowed"})
 def lock(c: Context, upgrade: bool = False) -> None:
-    """Write requirements.lock anew from pyproject.toml: every package, with its hashes."""
+    """Write the locks anew, with every package's hashes: ours, and that of the outside checkers."""
     words: list[str | Path] = [BIN / "uv", "pip", "compile", "--quiet", "--universal"]
-    words += ["--python-version", "3.11", "--extra", "dev", "--generate-hashes"]
-    words += ["--no-header", "--no-emit-index-url", "pyproject.toml", "-o", "requirements.lock"]
-    run_all([Step("requirements.lock", [*words, *(["--upgrade"] if upgrade else [])])])
+    words += ["--python-version", "3.11", "--generate-hashes", "--no-header"]
+    words += ["--no-emit-index-url", *(["--upgrade"] if upgrade else [])]
+    audit = ["--no-annotate", "tests/audit/requirements.in", "-o", "tests/audit/requirements.lock"]
+    run_all(
+        [
+            Step(
+                "requirements.lock",
+                [*words, "--extra", "dev", "pyproject.toml", "-o", "requirements.lock"],
+            ),
+            Step("tests/audit/requirements.lock", [*words, *audit]),
+        ]
+    )
