@@ -1,7 +1,8 @@
-"""Waits on a balancer until a server is in or out: `haproxy_server.py in|out SERVER SECONDS`.
+"""Waits on a balancer until a server is in or out: `haproxy_server.py in|out|spare SERVER SECONDS`.
 
 Out: HAProxy sends it no new request. In: it is UP in every backend that has it. A balancer that does
-not know the server counts as out. Standard library only: it runs on the balancer's host.
+not know the server counts as out. Spare: it may leave, because it is out already or another one of
+its backend is UP. Standard library only: it runs on the balancer's host.
 """
 
 from __future__ import annotations
@@ -24,28 +25,37 @@ def ask(command: str) -> str:
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
-def states(stat: str, server: str) -> dict[str, str]:
-    """The state of a server per backend, from `show stat`: {backend: 'UP', 'NOLB', 'DOWN 1/2', …}."""
-    rows = csv.DictReader(stat.removeprefix("# ").splitlines())
-    return {row["pxname"]: row["status"] for row in rows if row["svname"] == server}
+def states(stat: str) -> dict[str, dict[str, str]]:
+    """What `show stat` says of the servers: {backend: {server: 'UP', 'NOLB', 'DOWN 1/2', …}}."""
+    found: dict[str, dict[str, str]] = {}
+    for row in csv.DictReader(stat.removeprefix("# ").splitlines()):
+        if row["svname"] not in ("FRONTEND", "BACKEND"):
+            found.setdefault(row["pxname"], {})[row["svname"]] = row["status"]
+    return found
 
 
-def reached(wanted: str, found: dict[str, str]) -> bool:
+def reached(wanted: str, server: str, backends: dict[str, dict[str, str]]) -> bool:
     """True when every backend agrees. `UP 1/2` is on its way down and still gets requests."""
+    mine = [servers for servers in backends.values() if server in servers]
     if wanted == "in":
-        return bool(found) and all(status == "UP" for status in found.values())
-    return not any(status.startswith(("UP", "no check")) for status in found.values())
+        return bool(mine) and all(servers[server] == "UP" for servers in mine)
+    out = [not servers[server].startswith(("UP", "no check")) for servers in mine]
+    if wanted == "out":
+        return all(out)
+    others = [any(servers[name] == "UP" for name in servers if name != server) for servers in mine]
+    return all(one_out or other for one_out, other in zip(out, others, strict=True))
 
 
 def main(wanted: str, server: str, seconds: str) -> None:
     deadline = time.monotonic() + float(seconds)
     while True:
-        found = states(ask("show stat"), server)
-        if reached(wanted, found):
+        found = states(ask("show stat"))
+        if reached(wanted, server, found):
             print(json.dumps({"server": server, "states": found}))
             return
         if time.monotonic() > deadline:
-            sys.exit(f"HAProxy still says of {server}: {found or 'it is not in the configuration'}")
+            said = {name: servers for name, servers in found.items() if server in servers}
+            sys.exit(f"{server} is not {wanted} after {seconds} s; HAProxy says {said}")
         time.sleep(EVERY)
 
 
