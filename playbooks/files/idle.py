@@ -1,7 +1,8 @@
 """Waits until nothing is served from this host any more: `idle.py SECONDS`.
 
 nginx: no response is being written and no old worker is left with a download. HAProxy: the frontends
-for listeners have no session and no old worker is left. A daemon that does not run is idle.
+for listeners have no session and no old worker is left. A daemon that does not run is idle. The kernel
+too: megabytes that a daemon has handed over may still be on their way, and die with the host.
 Standard library only: it runs on the host.
 """
 
@@ -19,6 +20,8 @@ from pathlib import Path
 NGINX_STATUS = ("http://127.0.0.1:8082/stub_status", "http://127.0.0.1:8089/nginx_status")
 HAPROXY_SOCKET = "/run/haproxy/admin.sock"
 INTERNAL = ("metrics", "stats", "monitor")
+SSH = 22
+LOOPBACK = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
 IN_A_ROW = 3
 
 
@@ -66,6 +69,27 @@ def haproxy_busy(stat: str, commands: list[str]) -> str:
     return f"HAProxy: {sessions} sessions, {old} old workers" if sessions or old else ""
 
 
+def kernel() -> str:
+    """What the kernel still has to send; empty when nothing."""
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    return kernel_busy("".join(path.read_text() for path in tables if path.exists()))
+
+
+def kernel_busy(table: str) -> str:
+    """Connections in /proc/net/tcp with bytes not yet acknowledged; not those of sshd, nor to us."""
+    waiting = 0
+    for line in table.splitlines():
+        fields = line.split()
+        if len(fields) < 5 or fields[0] == "sl":
+            continue
+        peer, port = fields[2].partition(":")[0], int(fields[1].rpartition(":")[2], 16)
+        unsent = int(fields[4].partition(":")[0], 16)
+        listens = fields[3] == "0A"
+        if unsent and not listens and port != SSH and peer not in LOOPBACK:
+            waiting += 1
+    return f"kernel: {waiting} connections with bytes to send" if waiting else ""
+
+
 def command_lines() -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -79,7 +103,7 @@ def command_lines() -> list[str]:
 def main(seconds: str) -> None:
     deadline, quiet = time.monotonic() + float(seconds), 0
     while quiet < IN_A_ROW:
-        busy = "; ".join(filter(None, (nginx(), haproxy())))
+        busy = "; ".join(filter(None, (nginx(), haproxy(), kernel())))
         quiet = 0 if busy else quiet + 1
         if busy and time.monotonic() > deadline:
             sys.exit(f"still busy after {seconds} s: {busy}")

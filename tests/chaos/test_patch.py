@@ -27,13 +27,15 @@ LOADED = "Loading success"
 def song(fleet: Fleet) -> tuple[str, bytes]:
     """A song so large that hearing it takes minutes: (its path, its bytes)."""
     content = random.Random(7).randbytes(SONG_BYTES)
+    # Audio is immutable: the same name with another time of change would not fit cached slices.
+    name = f"noise-{int(time.time())}"
     entry = {
-        "slug": "an-hour-of-noise",
+        "slug": name,
         "title": "An Hour of Noise",
         "artist": "The Patchbays",
         "album": "Chaos",
         "seconds": 3600,
-        "file": "an-hour-of-noise.wav",
+        "file": f"{name}.wav",
         "sha256": "0" * 64,
         "size": SONG_BYTES,
         "mime": "audio/wav",
@@ -92,7 +94,7 @@ def test_reloads_and_an_nginx_reinstall_cut_nobody_off(
     assert reloads >= RELOADS * len(fleet.hosts("edge"))
     assert (between, running) == (COUNT, COUNT), "downloads ended before the work did"
     assert not tally.failures, tally.failures
-    assert all(download.whole for download in whole), whole
+    assert not [download for download in whole if not download.whole]
     for host in fleet.hosts("streaming"):
         assert f"{host} " in patched.out and "nginx installed again" in patched.out
         assert _old_programs(fleet, host) == "", "an old nginx still takes requests"
@@ -132,7 +134,7 @@ def test_a_host_that_waits_for_a_reboot_boots_when_its_downloads_are_over(
     assert fleet.on(host, "cut -d ' ' -f 22 /proc/1/stat").out != booted
     assert fleet.on(host, "test ! -e /run/backline/drain; echo $?").out.strip() == "0"
     assert not tally.failures, tally.failures
-    assert all(download.whole for download in whole), whole
+    assert not [download for download in whole if not download.whole]
 
 
 def test_the_data_tier_is_refused(fleet: Fleet) -> None:
@@ -153,7 +155,7 @@ def test_a_host_that_comes_back_ill_stays_out_and_the_next_is_not_touched(fleet:
     try:
         answer = fleet.playbook("patch", *extra, expect=None)
         assert answer.code != 0
-        assert "stays out of service" in answer.out and "ill.service" in answer.out
+        assert "It is left as it is now" in answer.out and "ill.service" in answer.out
         assert fleet.on(first, "cat /run/backline/drain").out.startswith("patch-")
         assert f"included: {second}" not in answer.out
     finally:

@@ -1,0 +1,1 @@
+../../database/files/make_wheelhouse.py
