@@ -20,6 +20,9 @@ FILES = {
     "song.wav": SONG,
     "album one/ünder.mp3": audio(2, 4_000),
     "never-asked-before.wav": audio(3, 2_500_000),
+    "premiere.wav": audio(4, 3_000_000),
+    "replaced.wav": audio(5, 3_000_000),
+    "hour.wav": audio(6, 24_000_000),  # more than the kernel takes from nginx at once
     "catalogue.json": b"[]",
     ".hidden": b"secret",
 }

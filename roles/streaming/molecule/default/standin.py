@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answers by path."""
-        path = self.path.split("?")[0]
+        path, mark, query = self.path.partition("?")
         if path in ("/healthz", "/version"):
             self.answer(200, RELEASE)
         elif path == "/headers":
@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, RELEASE)
         elif path.startswith("/play/"):
             headers = {
-                "X-Accel-Redirect": "/_media/" + quote(unquote(path[6:])),
+                "X-Accel-Redirect": "/_media/" + quote(unquote(path[6:])) + mark + query,
                 "Content-Type": "audio/x-from-the-app",
                 "Content-Disposition": 'inline; filename="a song.wav"',
                 "Cache-Control": "private",

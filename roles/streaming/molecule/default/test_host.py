@@ -69,5 +69,5 @@ def test_hostctl_is_told(host):
 
 def test_debians_own_site_is_not_served(host):
     ports = host.run("ss -Hltn | awk '{print $4}' | sed 's/.*://' | sort -un").stdout.split()
-    assert "80" not in ports and {"8080", "8081", "8089"} <= set(ports)
+    assert "80" not in ports and {"8080", "8081", "8082"} <= set(ports)
     assert host.service("nginx").is_enabled and host.service("nginx").is_running

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 
-from audio import SONG
 from conftest import NEW, OLD, live
 
 # Requests until the file `stop` is there; prints which answers came how often.
@@ -72,18 +71,6 @@ def test_a_request_that_runs_is_finished_by_the_release_that_began_it(host):
 def test_reloads_fail_no_request(host):
     seen = client(host, "for i in 1 2 3 4 5; do systemctl reload nginx; sleep 0.2; done")
     assert set(seen) == {f"200 {OLD}"}, seen
-
-
-def test_a_reload_does_not_end_a_download(host):
-    done = host.run(
-        "bash -c %s",
-        "curl -s --limit-rate 700k http://127.0.0.1:8080/play/song.wav >/tmp/slow.wav & sleep 0.5; "
-        "before=$(pgrep -f 'nginx: worker' | sort); systemctl reload nginx; sleep 1; "
-        "pgrep -fc 'worker process is shutting down'; wait; stat -c %s /tmp/slow.wav",
-    )
-    shutting_down, size = done.stdout.split()
-    assert int(shutting_down) >= 1, "the old worker was gone while the download ran"
-    assert int(size) == len(SONG)
 
 
 def test_no_line_is_lost_when_logs_are_rotated(host):
