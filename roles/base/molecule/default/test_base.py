@@ -1,5 +1,7 @@
 """What an SRE relies on after the base role: who can get in, and as what."""
 
+import pytest
+
 
 def test_users_have_exactly_their_keys(host):
     keys = host.file("/home/ada/.ssh/authorized_keys")
@@ -8,9 +10,22 @@ def test_users_have_exactly_their_keys(host):
     assert keys.content_string.strip().endswith("ada")
 
 
-def test_who_left_is_gone_with_their_home(host):
-    assert not host.user("gone").exists
-    assert not host.file("/home/gone").exists
+@pytest.mark.parametrize("name", ["gone", "forgotten"])
+def test_who_left_is_gone_with_all_they_had(host, name):
+    assert not host.user(name).exists
+    assert not host.file(f"/home/{name}").exists
+    assert not host.file(f"/etc/sudoers.d/50-{name}").exists
+    assert not host.file(f"/var/lib/systemd/linger/{name}").exists
+    assert host.run(f"systemctl is-active left-{name}").stdout.strip() != "active"
+
+
+def test_a_user_that_the_role_never_made_stays(host):
+    assert host.user("stranger").exists
+
+
+def test_the_role_remembers_whom_it_made(host):
+    record = host.file("/var/lib/backline/base/users").content_string
+    assert record.split() == ["ada", "deploy"]
 
 
 def test_sudo_is_for_those_who_were_given_it(host):
@@ -24,6 +39,21 @@ def test_nobody_logs_in_with_a_password_or_as_root(host):
     assert "permitrootlogin no" in effective
     assert "authenticationmethods publickey" in effective
     assert host.service("ssh").is_running and host.service("ssh").is_enabled
+
+
+def test_sshd_offers_only_what_is_strong(host):
+    effective = dict(
+        line.split(" ", 1) for line in host.run("sshd -T").stdout.splitlines() if " " in line
+    )
+    assert effective["kexalgorithms"].startswith("sntrup761x25519-sha512@openssh.com")
+    assert "nistp" not in effective["kexalgorithms"] and "group" not in effective["kexalgorithms"]
+    assert all("etm" in mac for mac in effective["macs"].split(","))
+    assert effective["hostkey"] == "/etc/ssh/ssh_host_ed25519_key"
+
+
+def test_no_change_of_sshd_waits_to_be_undone(host):
+    assert host.run("ls -A /var/lib/backline/sshd").stdout == ""
+    assert host.service("backline-sshd-undo").is_enabled
 
 
 def test_the_fleet_has_names(host):
