@@ -25,6 +25,12 @@ PASSWORDS = (
     "vault_broker_cookie",
     "vault_jukebox_broker_password",
 )
+# What the application signs in with: playbooks/rotate_secrets.yml brings new values into use.
+ROTATED = (
+    "vault_jukebox_database_password",
+    "vault_jukebox_secret_key",
+    "vault_jukebox_broker_password",
+)
 LIFETIME = datetime.timedelta(days=397)
 
 
@@ -80,6 +86,14 @@ def ensure_secrets(path: Path, ca_path: Path, names: list[str], addresses: list[
     if wanted != known:
         text = "---\n# Made by `inv lab.up` for this lab alone. Never commit it.\n"
         write_private(path, text + yaml.safe_dump(wanted, default_style="|"))
+
+
+def renew_secrets(path: Path) -> None:
+    """Puts new values of the application's secrets into the lab's variables at `path`."""
+    known = yaml.safe_load(path.read_text(encoding="utf-8"))
+    renewed = {**known, **{name: secrets.token_urlsafe(32) for name in ROTATED}}
+    text = "---\n# Made by `inv lab.renew-secrets` for this lab alone. Never commit it.\n"
+    write_private(path, text + yaml.safe_dump(renewed, default_style="|"))
 
 
 def edge_certificate(names: list[str], addresses: list[str]) -> tuple[str, str]:

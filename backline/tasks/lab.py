@@ -161,4 +161,16 @@ def snapshot(c: Context, name: str = "provisioned", env: str = "lab") -> None:
     say(f"kept as {name!r}: inv lab.up --from-snapshot {name}")
 
 
-collection = Collection("lab", up, down, status, ssh, snapshot)
+@command(help={"env": "the lab's name"})
+def renew_secrets(c: Context, env: str = "lab") -> None:
+    """Write new values of the application's secrets; playbooks/rotate_secrets.yml puts them to use."""
+    from backline.lab import files, secrets
+
+    files.require(env)
+    secrets.renew_secrets(files.INVENTORY / env / "group_vars" / "all" / "secrets.yml")
+    say(
+        f"next, before anything else: ansible-playbook -i inventory/{env} playbooks/rotate_secrets.yml"
+    )
+
+
+collection = Collection("lab", up, down, status, ssh, snapshot, renew_secrets)

@@ -51,6 +51,7 @@ class Environment:
     """The checked variables."""
 
     secret_key: str
+    secret_key_fallbacks: list[str]
     allowed_hosts: list[str]
     csrf_trusted_origins: list[str]
     database_hosts: list[str]
@@ -69,6 +70,7 @@ class Environment:
         reader = _Reader(environ)
         values = cls(
             secret_key=reader.secret("JUKEBOX_SECRET_KEY"),
+            secret_key_fallbacks=reader.words("JUKEBOX_SECRET_KEY_FALLBACKS", ""),
             allowed_hosts=reader.words("JUKEBOX_ALLOWED_HOSTS"),
             csrf_trusted_origins=reader.words("JUKEBOX_CSRF_TRUSTED_ORIGINS", ""),
             database_hosts=reader.words("JUKEBOX_DATABASE_HOSTS"),

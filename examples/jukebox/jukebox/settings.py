@@ -16,6 +16,8 @@ MEDIA_PREFIX = _environment.media_prefix
 
 DEBUG = False
 SECRET_KEY = _environment.secret_key
+# Keys that are accepted but sign nothing: how a new key comes in without signing anybody out.
+SECRET_KEY_FALLBACKS = _environment.secret_key_fallbacks
 ALLOWED_HOSTS = _environment.allowed_hosts
 CSRF_TRUSTED_ORIGINS = _environment.csrf_trusted_origins
 ROOT_URLCONF = "jukebox.urls"

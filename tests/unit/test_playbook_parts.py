@@ -1,0 +1,198 @@
+"""The playbooks' own Python, loaded by path as Ansible does."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+
+PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
+
+
+def load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, PLAYBOOKS / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PATCHING, ROTATION = load("filter_plugins/patching.py"), load("filter_plugins/rotation.py")
+IDLE, STALE = load("files/idle.py"), load("files/stale_units.py")
+HAPROXY, WITHOUT = load("files/haproxy_server.py"), load("files/without_host.py")
+
+# As apt 2.6 says it.
+SIMULATION = """Reading package lists...
+Inst openssl [3.0.17-1~deb12u1] (3.0.17-1~deb12u3 Debian-Security:12/oldstable-security [amd64])
+Inst tzdata [2025a] (2025b Debian:12.12/oldstable [all])
+Inst linux-image-6.1.0-41-amd64 (6.1.158-1 Debian-Security:12/oldstable-security [amd64])
+Conf openssl (3.0.17-1~deb12u3 Debian-Security:12/oldstable-security [amd64])
+"""
+
+
+def test_only_security_upgrades_are_taken_unless_told_otherwise() -> None:
+    assert [(p["name"], p["new"]) for p in PATCHING.upgrades(SIMULATION)] == [
+        ("openssl", "3.0.17-1~deb12u3")
+    ]
+    assert [p["name"] for p in PATCHING.upgrades(SIMULATION, True)] == ["openssl", "tzdata"]
+
+
+def test_an_upgrade_that_removes_something_is_refused() -> None:
+    with pytest.raises(AnsibleFilterError, match="nginx"):
+        PATCHING.upgrades(SIMULATION + "Remv nginx [1.22.1-9]\n")
+
+
+def test_hosts_are_patched_kind_by_kind_and_zone_by_zone() -> None:
+    groups = {"worker": ["w1"], "streaming": ["s1", "s2", "s3"], "edge": ["e1"], "media": ["w1"]}
+    zones = {"s1": "a", "s2": "b", "s3": "a", "e1": "a", "w1": "a", "x1": "b"}
+    hostvars = {host: {"zone": zone} for host, zone in zones.items()}
+    kinds = ["monitor", "worker", "media", "streaming", "edge"]
+    order = PATCHING.in_patch_order(["e1", "s1", "s2", "s3", "w1", "x1"], hostvars, groups, kinds)
+    assert order == ["x1", "w1", "s1", "s3", "s2", "e1"]
+
+
+STAT = """# pxname,svname,scur,status,
+https,FRONTEND,{sessions},OPEN,
+metrics,FRONTEND,1,OPEN,
+streaming,stream1,3,{one},
+streaming,stream2,2,{two},
+streaming,BACKEND,5,UP,
+"""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "one", "two", "reached"),
+    [
+        ("in", "UP", "UP", True),
+        ("in", "UP 1/2", "UP", False),
+        ("out", "NOLB", "UP", True),
+        ("out", "DRAIN", "UP", True),
+        ("out", "UP 1/2", "UP", False),
+        ("spare", "UP", "UP", True),
+        ("spare", "UP", "NOLB", False),
+        ("spare", "UP", "DOWN", False),
+        ("spare", "NOLB", "DOWN", True),
+    ],
+)
+def test_the_last_server_that_is_up_may_not_leave(
+    wanted: str, one: str, two: str, reached: bool
+) -> None:
+    backends = HAPROXY.states(STAT.format(sessions=0, one=one, two=two))
+    assert HAPROXY.reached(wanted, "stream1", backends) is reached
+
+
+def test_a_server_that_the_balancer_does_not_know_is_out_and_not_in() -> None:
+    backends = HAPROXY.states(STAT.format(sessions=0, one="UP", two="UP"))
+    assert HAPROXY.reached("out", "stream9", backends)
+    assert not HAPROXY.reached("in", "stream9", backends)
+
+
+def test_a_download_of_an_old_worker_keeps_nginx_busy() -> None:
+    status = "Active connections: 9 \nReading: 0 Writing: 1 Waiting: 8 \n"
+    assert IDLE.nginx_busy(status, ["nginx: worker process"]) == ""
+    assert IDLE.nginx_busy(status, ["nginx: worker process is shutting down"])
+    assert IDLE.nginx_busy(status.replace("Writing: 1", "Writing: 2"), [])
+
+
+def test_sessions_of_listeners_keep_haproxy_busy_and_metrics_do_not() -> None:
+    programs = ["/usr/sbin/haproxy -Ws -f x", "/usr/sbin/haproxy -sf 1 -Ws -f x"]
+    quiet, busy = (
+        STAT.format(sessions=0, one="UP", two="UP"),
+        STAT.format(sessions=2, one="", two=""),
+    )
+    assert IDLE.haproxy_busy(quiet, programs) == ""
+    assert IDLE.haproxy_busy(busy, programs)
+    assert IDLE.haproxy_busy(quiet, [*programs, "/usr/sbin/haproxy -Ws -f x"])
+
+
+def test_bytes_that_the_kernel_still_has_to_send_are_waited_for() -> None:
+    head = "  sl  local_address rem_address   st tx_queue:rx_queue tr tm->when\n"
+    row = "   1: {local} {peer} {state} {unsent}:00000000 01:00000014 00000000\n"
+
+    def busy(**over: str) -> str:
+        fields = {
+            "local": "160712C6:1F90",
+            "peer": "0B0712C6:9C44",
+            "state": "04",
+            "unsent": "002AF000",
+        }
+        return str(IDLE.kernel_busy(head + row.format(**{**fields, **over})))
+
+    assert busy(), "a download in FIN-WAIT with bytes left would die with the host"
+    assert not busy(unsent="00000000")
+    assert not busy(local="160712C6:0016"), "our own SSH"
+    assert not busy(peer="0100007F:9C44")
+    assert not busy(state="0A"), "a listening socket counts its backlog there"
+
+
+MAPS = (
+    "55d0 r-xp 00000000 00:1 42 /usr/sbin/nginx{}\n7f00 rw-s 00000000 00:1 43 /dev/zero (deleted)\n"
+)
+
+
+def test_a_daemon_is_stale_when_its_program_is_gone_from_the_disk() -> None:
+    assert STALE.deleted_code(MAPS.format(" (deleted)"))
+    assert not STALE.deleted_code(MAPS.format("")), "shared memory is no program"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/nginx.service\n", "nginx.service"),
+        ("1:name=systemd:/libpod_parent/libpod-1/system.slice/a@1.service\n0::/x\n", "a@1.service"),
+        ("0::/init.scope\n", "init.scope"),
+        ("0::/user.slice/user-1000.slice/session-3.scope\n", ""),
+        ("0::/user.slice/user-1000.slice/user@1000.service\n", ""),
+        ("0::/\n", ""),
+    ],
+)
+def test_a_process_belongs_to_the_unit_of_its_control_group(cgroup: str, unit: str) -> None:
+    assert STALE.unit_of(cgroup) == unit
+
+
+OLD = {"USER": "app", "PASSWORD": "old", "KEY": "k-old"}
+NEW = {"USER": "app", "PASSWORD": "new", "KEY": "k-new"}
+
+
+def test_an_environment_file_is_read_as_it_was_written() -> None:
+    text = '# Ansible managed\nURL="amqp://a:b\\"c\\\\d@x"\nEMPTY=""\nnot a line\n'
+    assert ROTATION.environment(text) == {"URL": 'amqp://a:b"c\\d@x', "EMPTY": ""}
+
+
+def test_the_old_key_is_found_after_a_run_that_was_cut_short() -> None:
+    bridged = {"USER": "app_rotation", "PASSWORD": "new", "KEY": "k-old", "KEY_FALLBACKS": "k-new"}
+    done = {**NEW, "KEY_FALLBACKS": "k-old"}
+    for hosts in ([OLD, OLD], [bridged, OLD], [done, bridged], [done, done]):
+        assert ROTATION.old_values(hosts, NEW)["KEY"] == "k-old", hosts
+
+
+def test_nothing_is_pending_once_every_host_was_told() -> None:
+    assert ROTATION.pending([{**NEW, "KEY_FALLBACKS": "k-old"}, OLD], NEW)
+    assert not ROTATION.pending([{**NEW, "KEY_FALLBACKS": "k-old"}], NEW)
+
+
+def test_a_host_leaves_every_group_of_the_copied_inventory(tmp_path: Path) -> None:
+    source, target = tmp_path / "lab", tmp_path / "copy"
+    (source / "group_vars").mkdir(parents=True)
+    target.mkdir()
+    hosts: dict[str, Any] = {
+        "all": {
+            "hosts": {"s1": {"fleet_address": "198.18.0.21"}, "s2": {}},
+            "children": {
+                "streaming": {"hosts": {"s1": None, "s2": None}},
+                "zone_a": {"hosts": {"s1": None}},
+            },
+        }
+    }
+    (source / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    WITHOUT.main(str(source), str(target), "s1")
+    assert "s1" not in (target / "hosts.yml").read_text()
+    assert "s2" in (target / "hosts.yml").read_text()
+    assert target.stat().st_mode & 0o077 == 0
+    with pytest.raises(SystemExit):
+        WITHOUT.main(str(source), str(target), "s9")
