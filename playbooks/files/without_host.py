@@ -1,6 +1,6 @@
 """Copies an environment's inventory without one host: `without_host.py FROM TO HOST`.
 
-Only its owner may read the copy: there are secrets in it. Runs on the controller.
+The copy is TO/inventory, and only its owner may enter TO: there are secrets in it. Runs on the controller.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def drop(node: Any, host: str) -> int:
 
 
 def main(source: str, target: str, host: str) -> None:
-    place = Path(target)
-    place.chmod(0o700)
-    shutil.copytree(source, place, dirs_exist_ok=True)
+    Path(target).chmod(0o700)
+    place = Path(target) / "inventory"
+    shutil.copytree(source, place)
     path = place / "hosts.yml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not drop(content, host):

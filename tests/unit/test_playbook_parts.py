@@ -191,8 +191,10 @@ def test_a_host_leaves_every_group_of_the_copied_inventory(tmp_path: Path) -> No
     }
     (source / "hosts.yml").write_text(yaml.safe_dump(hosts))
     WITHOUT.main(str(source), str(target), "s1")
-    assert "s1" not in (target / "hosts.yml").read_text()
-    assert "s2" in (target / "hosts.yml").read_text()
+    assert "s1" not in (target / "inventory/hosts.yml").read_text()
+    assert "s2" in (target / "inventory/hosts.yml").read_text()
     assert target.stat().st_mode & 0o077 == 0
+    other = tmp_path / "other"
+    other.mkdir()
     with pytest.raises(SystemExit):
-        WITHOUT.main(str(source), str(target), "s9")
+        WITHOUT.main(str(source), str(other), "s9")
