@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+import testinfra
 
 RELEASE = "20260101T000000Z-aaaaaaa"
 PLAYS, ART = f"jukebox-worker-plays@{RELEASE}", f"jukebox-worker-art@{RELEASE}"
 SHARED = "/srv/jukebox/shared"
+OLD, NEW = "podman://mol-worker", "podman://mol-worker2"
+
+testinfra_hosts = [OLD]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def pools(host):
     """Two pools run."""
-    host.run(f"rm -rf {SHARED}/worker-*")
+    host.run(f"rm -rf {SHARED}/worker-plays {SHARED}/worker-art")
     for unit in (PLAYS, ART):
         started = host.run(f"systemctl start {unit}")
         assert started.rc == 0, host.run(f"journalctl -n 20 -u {unit}").stdout
@@ -41,22 +45,27 @@ def test_hostctl_is_told(host):
         "process": "worker",
         "kind": "worker",
         "unit": "jukebox-worker-plays@.service",
-        "parameters": {"concurrency": "2", "queues": "plays,likes"},
+        "parameters": {
+            "concurrency": "2",
+            "max_memory_per_child": str(341 * 1024),
+            "queues": "plays,likes",
+        },
     }
     assert read["worker-art.json"]["parameters"] == {
         "concurrency": "1",
+        "max_memory_per_child": str(128 * 1024),
         "pool": "solo",
         "queues": "art",
     }
-    assert read["scheduler.json"]["kind"] == "singleton"
-    assert set(read) == {"worker-plays.json", "worker-art.json", "scheduler.json"}
+    assert set(read) == {"worker-plays.json", "worker-art.json"}
 
 
 def test_libraries_use_the_threads_of_their_pool(host):
     plays = host.file(f"{SHARED}/worker-plays/environment").content_string.splitlines()
     art = host.file(f"{SHARED}/worker-art/environment").content_string.splitlines()
     assert {"OMP_NUM_THREADS=1", "TF_NUM_INTRAOP_THREADS=1"} <= set(plays)
-    assert {"OMP_NUM_THREADS=3", "OPENBLAS_NUM_THREADS=3"} <= set(art)
+    assert {f"{library}_NUM_THREADS=3" for library in ("OMP", "OPENBLAS", "MKL", "NUMEXPR")} <= set(art)
+    assert "BACKLINE_SOFT_SHUTDOWN=1" in art
 
 
 def test_pools_have_limits_and_a_sandbox(host):
@@ -88,3 +97,35 @@ def test_a_pool_that_is_no_more_has_stopped(host):
     assert not host.service(unit).is_running
     assert not host.file("/etc/systemd/system/jukebox-worker-gone@.service").exists
     assert not host.file(f"/etc/systemd/system/multi-user.target.wants/{unit}").exists
+
+
+def test_memory_is_limited_by_the_kernel(host):
+    """cgroup v1 or v2: a job that takes more than its pool's share ends, not its neighbours."""
+    pid = settings(host, ART)["MainPID"]
+    limits = host.run(
+        f"cat /sys/fs/cgroup/$(grep ^0:: /proc/{pid}/cgroup | cut -d: -f3)/memory.max"
+        f" /sys/fs/cgroup/memory$(grep :memory: /proc/{pid}/cgroup | cut -d: -f3)/memory.limit_in_bytes"
+    ).stdout.split()
+    assert str(256 << 20) in limits
+
+
+def test_a_pool_that_the_inventory_forgot_finished_its_job_and_is_gone(host):
+    unit = f"jukebox-worker-former@{RELEASE}.service"
+    assert host.file(f"{SHARED}/worker-former/done").exists, "its job was killed"
+    assert not host.service(unit).is_running
+    for path in (
+        "/etc/systemd/system/jukebox-worker-former@.service",
+        "/etc/backline/apps/jukebox/processes/worker-former.json",
+    ):
+        assert not host.file(path).exists, path
+
+
+def test_the_scheduler_moved_without_ever_running_twice(host):
+    new = testinfra.get_host(NEW)
+    unit = f"jukebox-scheduler@{RELEASE}"
+    assert not host.service(unit).is_running and new.service(unit).is_running
+    ended = float(host.file(f"{SHARED}/scheduler/ended").content_string)
+    started = float(new.file(f"{SHARED}/scheduler/started").content_string)
+    assert started > ended, f"two schedulers for {ended - started:.1f} s"
+    assert not host.file("/etc/systemd/system/jukebox-scheduler@.service").exists
+    assert not host.file("/etc/backline/apps/jukebox/processes/scheduler.json").exists
