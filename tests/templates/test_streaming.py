@@ -24,8 +24,7 @@ def test_each_origin_is_one_to_fail_over_to() -> None:
     assert "server media1:8081 max_fails=2 fail_timeout=5s;" in text
     assert "server media2:8081 max_fails=2 fail_timeout=5s;" in text
     assert any(
-        line.startswith("proxy_next_upstream error timeout")
-        for line in location(text, "/_media/")
+        line.startswith("proxy_next_upstream error timeout") for line in location(text, "/_media/")
     )
 
 

@@ -63,6 +63,15 @@ def pack(folder: Path, names: list[str], archive: str) -> dict[str, str]:
     return digests
 
 
+def checksums(folder: Path, names: list[str]) -> dict[str, str]:
+    """The SHA-256 of the named files, hex."""
+    digests = {}
+    for name in names:
+        with (folder / name).open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Publishes a folder of the controller on the host."""
 
@@ -79,6 +88,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "dest": {"type": "path", "required": True},
                 "exclude": {"type": "list", "elements": "str", "default": []},
                 "purge": {"type": "bool", "default": False},
+                "replace": {"type": "bool", "default": False},
             }
         )
         folder = Path(self._loader.path_dwim(options["src"]))
@@ -90,21 +100,66 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         files = scan(folder, options["exclude"])
         host: dict[str, Any] = {"dest": options["dest"], "purge": options["purge"]}
         found = self._on_host({**host, "step": "compare", "files": files}, task_vars)
-        missing, unwanted = found["missing"], found["unwanted"]
+        same = self._same(folder, files, found["doubtful"], host, task_vars)
+        replaced = [name for name in found["other"] + found["doubtful"] if name not in same]
+        if replaced and not options["replace"]:
+            raise AnsibleActionFail(
+                f"the host has other content under {', '.join(replaced[:5])}"
+                f"{' and others' if len(replaced) > 5 else ''}. Caches and players hold pieces of it, "
+                "so publish the new content under a new name, or set media_replace for this run. "
+                "Nothing was sent; what the host has is served as before."
+            )
+        missing, unwanted = sorted(found["missing"] + replaced), found["unwanted"]
         if not self._task.check_mode:
-            for names in batches(missing, files):
-                self._send(folder, names, host, task_vars)
+            self._send_all(folder, missing, files, host, task_vars)
             if unwanted:
                 self._on_host({**host, "step": "remove", "names": unwanted}, task_vars)
         return {
-            "changed": bool(missing or unwanted),
+            "changed": bool(missing or unwanted or same),
             "published": missing,
             "removed": unwanted,
+            "confirmed": same,
             "diff": {
                 "before": "".join(f"{name}\n" for name in unwanted),
                 "after": "".join(f"{name}\n" for name in missing),
             },
         }
+
+    def _same(
+        self,
+        folder: Path,
+        files: dict[str, Stamp],
+        doubtful: list[str],
+        host: dict[str, Any],
+        task_vars: dict[str, Any] | None,
+    ) -> list[str]:
+        """Those of the doubtful files that hold the same bytes on the host."""
+        if not doubtful:
+            return []
+        stamps = {name: files[name] for name in doubtful}
+        digests = checksums(folder, doubtful)
+        asked = {**host, "step": "confirm", "files": stamps, "digests": digests}
+        same: list[str] = self._on_host(asked, task_vars)["same"]
+        return same
+
+    def _send_all(
+        self,
+        folder: Path,
+        names: list[str],
+        files: dict[str, Stamp],
+        host: dict[str, Any],
+        task_vars: dict[str, Any] | None,
+    ) -> None:
+        """Sends batch after batch, and says how far it is: a library may take hours."""
+        total, sent, count = sum(files[name][0] for name in names), 0, 0
+        for batch in batches(names, files):
+            self._send(folder, batch, host, task_vars)
+            sent, count = sent + sum(files[name][0] for name in batch), count + len(batch)
+            where = (task_vars or {}).get("inventory_hostname", "host")
+            self._display.display(
+                f"{where}: {count} of {len(names)} files published, "
+                f"{sent >> 20} of {total >> 20} MiB"
+            )
 
     def _send(
         self, folder: Path, names: list[str], host: dict[str, Any], task_vars: dict[str, Any] | None

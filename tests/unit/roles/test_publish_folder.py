@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +38,7 @@ class Ended(Exception):
 class Module:
     def __init__(self, **params: Any) -> None:
         self.params = params
+        self.check_mode = False
         self.answer: dict[str, Any] = {}
 
     def exit_json(self, **answer: Any) -> None:
@@ -68,12 +70,16 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def publish(source: Path, dest: Path, tmp_path: Path, **more: Any) -> list[str]:
+    """What the action plugin does, with `media_replace`. Returns the paths that were sent."""
     files = controller.scan(source, [])
-    missing = on_host("compare", dest, files=files, purge=False, **more)["missing"]
-    if missing:
-        digests = controller.pack(source, missing, str(tmp_path / "files.tar"))
+    found = on_host("compare", dest, files=files, purge=False, **more)
+    digests = controller.checksums(source, found["doubtful"])
+    same = on_host("confirm", dest, files=files, digests=digests)["same"]
+    send = found["missing"] + found["other"] + [n for n in found["doubtful"] if n not in same]
+    if send:
+        digests = controller.pack(source, send, str(tmp_path / "files.tar"))
         on_host("unpack", dest, archive=str(tmp_path / "files.tar"), digests=digests)
-    return list(missing)
+    return list(send)
 
 
 def test_only_what_differs_is_sent(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -85,6 +91,44 @@ def test_only_what_differs_is_sent(folders: tuple[Path, Path], tmp_path: Path) -
     assert (dest / "b.wav").read_text() == "OTHER"
     assert (dest / "b.wav").stat().st_mtime == T + 1, "origins would disagree on the ETag"
     assert (dest / "b.wav").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_same_bytes_with_another_time_are_not_sent_again(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source, dest = folders
+    publish(source, dest, tmp_path)
+    write(source / "b.wav", "other", changed=T + 5)
+    assert publish(source, dest, tmp_path) == []
+    assert (dest / "b.wav").stat().st_mtime == T + 5, "origins would disagree on the ETag"
+
+
+def test_the_manifest_tells_damage_from_health(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    source, dest = folders
+    publish(source, dest, tmp_path)
+    check = ["sha256sum", "--check", "--quiet", "--strict", ".manifest.sha256"]
+    assert subprocess.run(check, cwd=dest, capture_output=True, check=False).returncode == 0
+    write(dest / "album" / "a.wav", "s0und")  # same size and time: bits that rot
+    assert subprocess.run(check, cwd=dest, capture_output=True, check=False).returncode == 1
+    on_host("remove", dest, names=["album/a.wav"])
+    assert (dest / ".manifest.sha256").read_text().count("\n") == 1
+    assert not (dest / "album").exists()
+
+
+def test_files_that_came_before_there_was_a_manifest_are_looked_into(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source, dest = folders
+    publish(source, dest, tmp_path)
+    (dest / ".manifest.sha256").unlink()
+    assert publish(source, dest, tmp_path) == []
+    assert (dest / ".manifest.sha256").read_text().count("\n") == 2
+
+
+def test_a_name_that_no_manifest_can_hold_is_refused(folders: tuple[Path, Path]) -> None:
+    _, dest = folders
+    answer = on_host("compare", dest, files={"two\nlines.wav": [1, T]}, purge=False)
+    assert "Nothing was sent" in answer["msg"]
 
 
 def test_hidden_and_excluded_files_stay_home(folders: tuple[Path, Path]) -> None:
@@ -118,7 +162,7 @@ def test_damage_on_the_way_leaves_the_old_file(folders: tuple[Path, Path], tmp_p
     with pytest.raises(ValueError, match="not what was sent"):
         host.unpack(module, dest)
     assert (dest / "b.wav").read_text() == "other"
-    assert sorted(path.name for path in dest.iterdir()) == ["album", "b.wav"]
+    assert sorted(path.name for path in dest.iterdir()) == [".manifest.sha256", "album", "b.wav"]
 
 
 def test_an_archive_holds_what_was_announced_only(

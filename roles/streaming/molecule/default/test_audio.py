@@ -153,7 +153,10 @@ def test_a_file_that_was_replaced_is_never_sent_half_old_half_new(host, get):
     wanted = (hashlib.sha256(old).hexdigest(), hashlib.sha256(new).hexdigest())
     seen = []
     for _ in range(30):
-        done = host.run(f"f=$(mktemp); curl -s -m 20 -o $f http://127.0.0.1:8080{path}; echo $? $(sha256sum <$f)")
+        done = host.run(
+            f"f=$(mktemp); curl -s -m 20 -o $f http://127.0.0.1:8080{path};"
+            " echo $? $(sha256sum <$f)"
+        )
         code, digest, _ = done.stdout.split()
         seen.append((int(code), digest))
         if seen[-1] == (0, wanted[1]):
