@@ -140,7 +140,11 @@ def _known_hosts(lab: Topology) -> str:
 
 
 def _link_variables(variables: Path) -> None:
+    """Links to every file of the template's variables; links to what is no longer there go."""
     source = TEMPLATE / "group_vars"
+    for link in variables.rglob("*"):
+        if link.is_symlink() and not link.exists():
+            link.unlink()
     for path in sorted(source.rglob("*")):
         if path.is_file() and path.name != "secrets.yml":
             link = variables / path.relative_to(source)
