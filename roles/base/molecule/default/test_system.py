@@ -19,7 +19,9 @@ def test_security_upgrades_come_and_nothing_boots_or_restarts_by_itself(host):
     origins = [line for line in settings.splitlines() if "Origins-Pattern::" in line]
     assert len(origins) == 1 and "-security" in origins[0]
     held = [line for line in settings.splitlines() if "Package-Blacklist::" in line]
-    assert any('"^nginx$"' in line for line in held) and any('"^postgresql-"' in line for line in held)
+    assert any('"^nginx$"' in line for line in held) and any(
+        '"^postgresql-"' in line for line in held
+    )
     said = host.run("unattended-upgrade --dry-run --debug")
     assert said.rc == 0, said.stderr
     assert "{restart} = 'l'" in host.file("/etc/needrestart/conf.d/50-backline.conf").content_string
