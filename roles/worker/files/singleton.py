@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 HOLD = 120  # seconds that the lease is taken for
 
 
-def hostctl(verb: str, **fields: object) -> dict:
+def hostctl(verb: str, **fields: object) -> dict[str, Any]:
     """One verb; ends the program with hostctl's own words when it is refused."""
     done = subprocess.run(
         ["/usr/local/bin/hostctl", verb],
@@ -25,7 +26,7 @@ def hostctl(verb: str, **fields: object) -> dict:
         text=True,
         check=False,
     )
-    answer = json.loads(done.stdout or "{}")
+    answer: dict[str, Any] = json.loads(done.stdout or "{}")
     if not answer.get("ok"):
         error = answer.get("error", {})
         said = error.get("message") or done.stderr.strip() or f"exit {done.returncode}"
