@@ -12,7 +12,6 @@ from backline.lab import files
 from backline.lab.listener import Listener
 from tests.live import CATALOGUE, Fleet, run
 
-
 SONG = f"/tracks/{CATALOGUE[0]['slug']}/stream"
 
 
