@@ -9,6 +9,7 @@ from backline.tasks import deploy, provision, status
 namespace = Collection(
     deploy.collection,
     deploy.rollback,
+    provision.drift,
     provision.provision,
     status.status,
 )

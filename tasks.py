@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import audit, demo, docs, lab, quality, release, test
+from backline.tasks import audit, bench, demo, docs, lab, quality, release, test
 
 namespace = Collection(
     audit.collection,
+    bench.collection,
     demo.demo,
     docs.docs,
     quality.fmt,

@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
 from backline.errors import BacklineError, Exit
-from backline.tasks.operator import ENV_HELP, ON_HELP, environment, operation
+from backline.tasks.operator import (
+    ENV_HELP,
+    JSON_HELP,
+    ON_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    operation,
+)
+
+if TYPE_CHECKING:
+    from backline.inventory import Environment
+    from backline.provision.recap import Recap
+    from backline.tasks.converging import View
+    from backline.transport.playbook import Ended
 
 LIMIT_NAMES = 200
-MEANING = {
-    1: "ansible-playbook ended with an error",
-    2: "some hosts failed",
-    4: "some hosts could not be reached",
-    5: "ansible-playbook found an error in the playbooks",
-    250: "ansible-playbook met an error of its own",
+AGAIN = "the same command goes on: what is done already changes nothing"
+HELP = {
+    "env": ENV_HELP,
+    "on": ON_HELP + " (default: every host)",
+    "tags": "only tasks with these tags, comma-separated",
+    "playbook": "another one of playbooks/",
+    "stock": "without mitogen: Ansible's own strategy and SSH",
+    "json": JSON_HELP,
 }
 
 
 @operation(
     help={
-        "env": ENV_HELP,
-        "on": ON_HELP + " (default: every host)",
-        "tags": "only tasks with these tags, comma-separated",
-        "check": "change nothing, tell what would change",
+        **HELP,
+        "check": "change nothing, tell what would change (exit 2 if anything would)",
         "diff": "show what changes in files",
+        "dry_run": "only say what would be run on how many hosts; connects to none",
+        "yes": YES_HELP,
     }
 )
 def provision(
@@ -34,34 +49,137 @@ def provision(
     env: str = "",
     on: str = "",
     tags: str = "",
+    playbook: str = "site",
     check: bool = False,
     diff: bool = False,
+    stock: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    yes: int = 0,
 ) -> None:
     """Build hosts, or bring them back to what the roles say: playbooks/site.yml by Ansible."""
-    from backline import places, selection
-    from backline.tasks.steps import mitogen
-    from backline.transport import local
+    from backline.tasks.converging import View
 
     fleet = environment(env)
-    words = [local.tool("ansible-playbook"), "-i", str(fleet.folder), "playbooks/site.yml"]
-    if on:
-        chosen = selection.select(fleet, on)
-        words += ["--limit", ",".join(chosen) if len(chosen) <= LIMIT_NAMES else on]
-    words += ["--tags", tags] if tags else []
-    words += ["--check"] if check else []
-    words += ["--diff"] if diff else []
-    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ.get('PATH', '')}"  # noqa: PTH120
-    code = local.attached(words, cwd=places.root(), env={**mitogen(), "PATH": path})
-    if code in (99, 130):
+    hosts = _chosen(fleet, on)
+    options = _options(on, hosts, tags, check, diff)
+    view = View(json, diff)
+    view.start(playbook, fleet.name, hosts, check)
+    if dry_run:
+        view.would_run(
+            ["ansible-playbook", "-i", str(fleet.folder), str(_path(playbook)), *options]
+        )
+        return
+    if not check:
+        confirm(fleet, len(hosts), yes, json)
+    recap, ended = _run(fleet, playbook, options, stock, view)
+    view.summary(recap, check)
+    _judge(recap, ended, check)
+
+
+@operation(help=HELP)
+def drift(
+    c: Context,
+    env: str = "",
+    on: str = "",
+    tags: str = "",
+    playbook: str = "site",
+    stock: bool = False,
+    json: bool = False,
+) -> None:
+    """Tell where hosts differ from what the roles say, and change nothing; exit 2 if any does."""
+    from backline.tasks.converging import View
+
+    fleet = environment(env)
+    hosts = _chosen(fleet, on)
+    view = View(json, diff=True)
+    view.quiet = True
+    recap, ended = _run(fleet, playbook, _options(on, hosts, tags, True, True), stock, view)
+    view.differences(recap)
+    _judge(recap, ended, check=True)
+
+
+def _chosen(fleet: Environment, on: str) -> list[str]:
+    from backline import selection
+
+    return selection.select(fleet, on) if on else list(fleet.hosts)
+
+
+def _path(playbook: str) -> str:
+    """The playbook's path in the checkout; BacklineError naming those that there are."""
+    from backline import places
+
+    known = sorted(path.stem for path in (places.root() / "playbooks").glob("*.yml"))
+    name = playbook.removesuffix(".yml")
+    if name not in known:
+        raise BacklineError(
+            f"there is no playbook {playbook!r}",
+            state="nothing was changed",
+            hint=f"playbooks: {', '.join(known)}",
+        )
+    return f"playbooks/{name}.yml"
+
+
+def _options(on: str, hosts: list[str], tags: str, check: bool, diff: bool) -> list[str]:
+    limit = ["--limit", ",".join(hosts) if len(hosts) <= LIMIT_NAMES else on] if on else []
+    words = limit + (["--tags", tags] if tags else [])
+    return words + ["--check"] * check + ["--diff"] * diff
+
+
+def _run(
+    fleet: Environment, playbook: str, options: list[str], stock: bool, view: View
+) -> tuple[Recap, Ended]:
+    import getpass
+    from datetime import UTC, datetime
+
+    from backline import places
+    from backline.provision import lock
+    from backline.provision.recap import Recap
+    from backline.tasks.steps import mitogen
+    from backline.transport import playbook as transport
+
+    recap, path = Recap(), places.root() / _path(playbook)
+    since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    with lock.held(places.cache() / "provision", fleet.name, getpass.getuser(), since), view:
+        ended = transport.run(
+            path,
+            fleet.folder,
+            cwd=places.root(),
+            options=options,
+            env={} if stock else mitogen(),
+            take=lambda event: view.take(recap, event),
+        )
+    return recap, ended
+
+
+def _judge(recap: Recap, ended: Ended, check: bool) -> None:
+    """Raises what the run's end means; nothing when all went well and nothing is pending."""
+    if ended.interrupted:
         raise BacklineError(
             "interrupted",
             state="hosts keep what was done so far",
-            hint="the same command goes on: what is done already changes nothing",
+            hint=AGAIN,
             exit_code=Exit.INTERRUPTED,
         )
-    if code:
+    failed, lost = recap.failed(), recap.unreachable()
+    if failed or lost:
+        what = [
+            f"{len(failed)} failed" if failed else "",
+            f"{len(lost)} unreachable" if lost else "",
+        ]
         raise BacklineError(
-            MEANING.get(code, f"ansible-playbook ended with {code}"),
-            state="hosts keep what was done so far",
-            hint="the recap above names them; the same command goes on where it stopped",
+            f"hosts: {', '.join(filter(None, what))}",
+            hosts=[*failed, *(name for name in lost if name not in failed)],
+            state="nothing was changed: check mode"
+            if check
+            else "these hosts keep what was done so far; later plays left them out",
+            hint=("see that the unreachable hosts are up; " if lost else "") + AGAIN,
         )
+    if ended.code:
+        raise BacklineError(
+            f"ansible-playbook ended with {ended.code}",
+            state=ended.said[-1500:] or "it gave no reason",
+            hint="the same by hand: ansible-playbook -i inventory/ENV playbooks/site.yml",
+        )
+    if check and recap.changes:
+        raise SystemExit(int(Exit.CHANGES_PENDING))

@@ -9,7 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "backline"
 BASE = {"errors", "places"}
-DOMAIN = {"audit", "inventory", "inventory_loader", "selection", "release", "rollout", "operations"}
+DOMAIN = {
+    *("audit", "inventory", "inventory_loader", "operations", "provision", "release"),
+    *("rollout", "selection"),
+}
 LAYERS: dict[str, set[str]] = {
     "transport": BASE | {"transport"},
     "console": BASE | {"console", "selection", "operations", "rollout", "transport"},

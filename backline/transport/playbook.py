@@ -1,0 +1,133 @@
+"""Runs a playbook by ansible-runner, hands over its events, and leaves no file and no process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GRACE_SECONDS = 10.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How ansible-playbook ended; `said` is what it printed outside of events, such as usage errors."""
+
+    code: int
+    interrupted: bool
+    said: str
+
+
+def run(
+    playbook: Path,
+    inventory: Path,
+    *,
+    cwd: Path,
+    options: Sequence[str] = (),
+    env: Mapping[str, str],
+    take: Callable[[dict[str, Any]], None],
+) -> Ended:
+    """Runs `playbook`; `take` gets every event, in order, in this thread.
+
+    ansible-runner wants a folder for its files (among them the environment it started Ansible with).
+    It gets one that only we can read, which is gone when the run is over, and keeps no event in it.
+    A signal to end is passed on to Ansible; what has not ended after some seconds is killed.
+    """
+    import ansible_runner
+
+    said: list[str] = []
+    interruption = _Interruption()
+    folder = Path(tempfile.mkdtemp(prefix="backline-run-"))
+
+    def handle(event: dict[str, Any]) -> bool:
+        interruption.ansible = int(event.get("pid") or 0) or interruption.ansible
+        if event.get("event") == "verbose":
+            said.append(str(event.get("stdout", "")))
+        (folder / "artifacts" / "run" / "command").unlink(missing_ok=True)
+        take(event)
+        return False  # false: not to be kept in a file
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, interruption.signalled)
+    try:
+        done = ansible_runner.interface.run(
+            private_data_dir=str(folder),
+            project_dir=str(cwd),
+            ident="run",
+            playbook=str(playbook),
+            inventory=str(inventory),
+            cmdline=_quoted(options),
+            envvars={
+                **env,
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+                "ANSIBLE_CONFIG": os.environ.get("ANSIBLE_CONFIG", str(cwd / "ansible.cfg")),
+                "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "ssh"),
+            },
+            settings={
+                "pexpect_timeout": 1,
+                "suppress_ansible_output": True,
+                "suppress_output_file": True,
+            },
+            quiet=True,
+            fact_cache_type="memory",
+            event_handler=handle,
+            cancel_callback=interruption.overdue,
+        )
+        return Ended(int(done.rc), interruption.since is not None, "\n".join(said).strip())
+    finally:
+        _close_masters(folder / "ssh")
+        shutil.rmtree(folder, ignore_errors=True)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Interruption:
+    """Ctrl-C for a child with a terminal of its own: it does not hear ours."""
+
+    def __init__(self) -> None:
+        self.ansible = 0
+        self.since: float | None = None
+
+    def signalled(self, number: int, frame: object) -> None:
+        if self.since is None:
+            self.since = time.monotonic()
+            if self.ansible:
+                with suppress(ProcessLookupError):
+                    os.killpg(os.getpgid(self.ansible), signal.SIGINT)
+
+    def overdue(self) -> bool:
+        """Whether ansible-runner is to kill what is left."""
+        if self.since is None:
+            return False
+        return not self.ansible or time.monotonic() - self.since > GRACE_SECONDS
+
+
+def _quoted(options: Sequence[str]) -> str:
+    import shlex
+
+    return shlex.join(options)
+
+
+def _close_masters(folder: Path) -> None:
+    """Ends the SSH connections that Ansible keeps open for its next task."""
+    for socket in folder.glob("*") if folder.is_dir() else ():
+        subprocess.run(
+            ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "any"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            timeout=GRACE_SECONDS,
+        )

@@ -1,0 +1,70 @@
+"""What an operator is told of a run of Ansible, from the events that it emits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backline.provision.recap import HIDDEN, Recap
+
+
+def event(kind: str, host: str, task: str, **data: Any) -> dict[str, Any]:
+    return {
+        "event": f"runner_on_{kind}",
+        "event_data": {"host": host, "task": task, "task_uuid": task, **data},
+    }
+
+
+def told(*events: dict[str, Any]) -> Recap:
+    recap = Recap()
+    for one in events:
+        recap.take(one)
+    return recap
+
+
+def test_a_change_is_listed_once_with_all_its_hosts() -> None:
+    diff = {"before": "a\n", "after": "b\n", "before_header": "/etc/x", "after_header": "new"}
+    result = {"changed": True, "diff": [diff]}
+    recap = told(*(event("ok", host, "Write x", res=result) for host in ("stream1", "stream2")))
+    (change,) = recap.changes.values()
+    assert change.hosts == ["stream1", "stream2"]
+    assert list(change.diffs.values()) == [["stream1", "stream2"]]
+    assert "-a\n+b" in next(iter(change.diffs))
+
+
+def test_a_host_lost_in_the_middle_is_named_and_the_others_count_on() -> None:
+    recap = told(
+        event("ok", "db1", "One", res={"changed": True}),
+        event("ok", "db2", "One", res={}),
+        event("unreachable", "db2", "Two", res={"msg": "Connection timed out"}),
+        event("ok", "db1", "Two", res={}),
+        {"event": "playbook_on_stats", "event_data": {}},
+    )
+    assert recap.unreachable() == ["db2"] and recap.failed() == []
+    assert recap.troubles[0].task == "Two" and "timed out" in recap.troubles[0].message
+    assert (recap.hosts["db1"].ok, recap.hosts["db2"].ok, recap.ended) == (2, 1, True)
+
+
+def test_a_failure_of_one_item_tells_its_reason() -> None:
+    items = [{"changed": True}, {"failed": True, "msg": "no such group"}]
+    recap = told(event("failed", "db1", "Users", res={"msg": "Some failed", "results": items}))
+    assert "no such group" in recap.troubles[0].message
+    assert recap.failed() == ["db1"]
+
+
+def test_an_ignored_failure_is_none() -> None:
+    recap = told(event("failed", "db1", "Try", res={"msg": "no"}, ignore_errors=True))
+    assert not recap.troubles and recap.hosts["db1"].ok == 1
+
+
+def test_a_censored_result_shows_nothing_of_itself() -> None:
+    secret = {"censored": "x", "changed": True, "diff": {"before": "", "after": "s3cret"}}
+    recap = told(event("ok", "db1", "Set", res=secret), event("failed", "db1", "Set", res=secret))
+    (change,) = recap.changes.values()
+    assert not change.diffs and recap.troubles[0].message == HIDDEN
+    assert "s3cret" not in repr(recap)
+
+
+def test_a_no_log_item_hides_its_difference() -> None:
+    items = [{"censored": "hidden", "diff": {"before": "", "after": "s3cret"}, "changed": True}]
+    recap = told(event("ok", "db1", "Set", res={"changed": True, "results": items}))
+    assert "s3cret" not in repr(recap) and recap.changed() == ["db1"]
