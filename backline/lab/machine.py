@@ -134,6 +134,18 @@ def _boot(image: str) -> str | None:
         _podman("rm", "-f", "-t", "0", name)
 
 
+# The role base's sysctls of a host's own network: inside a container nobody may set them.
+NETWORK = (
+    "ipv4.conf.all.rp_filter=1",
+    "ipv4.conf.all.log_martians=1",
+    "ipv4.conf.default.log_martians=1",
+    "ipv4.conf.all.send_redirects=0",
+    "ipv4.conf.default.accept_redirects=0",
+    "ipv4.conf.default.accept_source_route=0",
+    "ipv6.conf.all.accept_redirects=0",
+    "ipv6.conf.default.accept_redirects=0",
+)
+
 # What a host with systemd, nftables, keepalived and PostgreSQL needs, and no more: never
 # --privileged, which hands the machine's disks to the host.
 HOST_OPTIONS = (
@@ -141,6 +153,7 @@ HOST_OPTIONS = (
     "--cap-add=SYS_ADMIN,NET_ADMIN,NET_RAW,AUDIT_WRITE",
     "--no-hosts",
     "--shm-size=256m",
+    *(f"--sysctl=net.{setting}" for setting in NETWORK),
 )
 
 
