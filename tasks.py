@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import audit, bench, demo, docs, lab, quality, release, test
+from backline.tasks import audit, bench, demo, docs, env, lab, quality, release, test
 
 namespace = Collection(
     audit.collection,
     bench.collection,
     demo.demo,
     docs.docs,
+    env.collection,
     quality.fmt,
     quality.lint,
     quality.lock,

@@ -138,7 +138,7 @@ def _ask_ansible(source: Path) -> dict[str, Any]:
         env={
             "ANSIBLE_DEPRECATION_WARNINGS": "0",
             "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_INVENTORY_IGNORE_REGEX": "known_hosts",
+            "ANSIBLE_INVENTORY_IGNORE_REGEX": "known_hosts|vault_password",
             "ANSIBLE_INVENTORY_IGNORE": ".pem,.pub,.orig,.cfg,.md,~",
             "PYTHONPATH": str(places.CHECKOUT),
         },
