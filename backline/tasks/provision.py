@@ -18,12 +18,17 @@ from backline.tasks.operator import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backline.inventory import Environment
     from backline.provision.recap import Recap
     from backline.tasks.converging import View
     from backline.transport.playbook import Ended
 
 LIMIT_NAMES = 200
+# Those that hand variables to roles.
+OF_ROLES = ("site", "base", "broker", "database", "edge", "media", "monitor", "streaming", "worker")
+PREFLIGHT = ["--tags", "preflight", "--check", "-e", "@playbooks/vars/preflight.yml"]
 AGAIN = "the same command goes on: what is done already changes nothing"
 HELP = {
     "env": ENV_HELP,
@@ -141,6 +146,8 @@ def _run(
     recap, path = Recap(), places.root() / _path(playbook)
     since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
     with lock.held(places.cache() / "provision", fleet.name, getpass.getuser(), since), view:
+        if path.stem in OF_ROLES:
+            _preflight(fleet, path, options)
         ended = transport.run(
             path,
             fleet.folder,
@@ -150,6 +157,37 @@ def _run(
             take=lambda event: view.take(recap, event),
         )
     return recap, ended
+
+
+def _preflight(fleet: Environment, path: Path, options: list[str]) -> None:
+    """Checks every role's variables on every host of the run; connects to none of them.
+
+    Ansible checks a role's arguments when it comes to the role: too late for the roles before it.
+    """
+    from backline import places
+    from backline.provision.recap import Recap
+    from backline.transport import playbook as transport
+
+    recap = Recap()
+    limit = options[:2] if options[:1] == ["--limit"] else []
+    ended = transport.run(
+        path,
+        fleet.folder,
+        cwd=places.root(),
+        options=[*limit, *PREFLIGHT],
+        env={"ANSIBLE_GATHERING": "explicit"},
+        take=recap.take,
+    )
+    if recap.troubles:
+        wrong = {f"{trouble.task.split(' : ')[0]}: {trouble.message}" for trouble in recap.troubles}
+        raise BacklineError(
+            "variables that the roles do not take: " + "; ".join(sorted(wrong)),
+            hosts=recap.failed(),
+            state="nothing was changed, no host was connected to",
+            hint=f"correct them in {fleet.folder}/group_vars",
+        )
+    if ended.interrupted or ended.code:
+        _judge(recap, ended, check=True)
 
 
 def _judge(recap: Recap, ended: Ended, check: bool) -> None:
