@@ -35,7 +35,7 @@ def run(
     cwd: Path,
     options: Sequence[str] = (),
     env: Mapping[str, str],
-    take: Callable[[dict[str, Any]], None],
+    take: Callable[[dict[str, Any]], object],
 ) -> Ended:
     """Runs `playbook`; `take` gets every event, in order, in this thread.
 
