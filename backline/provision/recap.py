@@ -67,12 +67,23 @@ class Recap:
         elif kind in ("playbook_on_task_start", "playbook_on_handler_task_start"):
             self.task = _task(data)
         elif kind == "playbook_on_stats":
+            self._settle(data.get("changed") or {})
             self.ended = True
         elif kind == "runner_on_start" and data.get("host"):
             self._count(data).task = _task(data)
         elif kind in (OK, FAILED, UNREACHABLE, SKIPPED) and data.get("host"):
             return self._result(kind, data)
         return None
+
+    def _settle(self, changed: Mapping[str, int]) -> None:
+        """Adds the changes that only Ansible's own totals tell of: censored results do not."""
+        for host, total in changed.items():
+            count = self.hosts.setdefault(host, HostCount())
+            if total > count.changed:
+                count.changed = total
+                self.changes.setdefault(
+                    HIDDEN, Change("tasks that handle secrets", "")
+                ).hosts.append(host)
 
     def _count(self, data: Mapping[str, Any]) -> HostCount:
         return self.hosts.setdefault(str(data["host"]), HostCount())
@@ -91,8 +102,7 @@ class Recap:
             self.troubles.append(trouble)
             return trouble
         count.ok += 1
-        # A censored result has no `changed`; the event beside it still tells.
-        if not (result.get("changed") or data.get("changed")):
+        if not result.get("changed"):  # nor does a censored result say: see _settle
             return None
         count.changed += 1
         key = str(data.get("task_uuid") or _task(data))

@@ -68,3 +68,13 @@ def test_a_no_log_item_hides_its_difference() -> None:
     items = [{"censored": "hidden", "diff": {"before": "", "after": "s3cret"}, "changed": True}]
     recap = told(event("ok", "db1", "Set", res={"changed": True, "results": items}))
     assert "s3cret" not in repr(recap) and recap.changed() == ["db1"]
+
+
+def test_a_change_that_only_the_totals_tell_of_counts_as_one() -> None:
+    """Else drift in a task with `no_log` would go unseen."""
+    recap = told(
+        event("ok", "db1", "Set", res={"censored": "hidden"}),
+        {"event": "playbook_on_stats", "event_data": {"changed": {"db1": 1}}},
+    )
+    assert recap.changed() == ["db1"]
+    assert [change.hosts for change in recap.changes.values()] == [["db1"]]
