@@ -38,13 +38,20 @@ def render(role: str, template: str, **variables: Any) -> str:
     if filters.is_dir():
         filter_loader.add_directory(str(filters))
     source = (ROLES / role / "templates" / template).read_text(encoding="utf-8")
-    templar = Templar(DataLoader(), variables=trusted({**known, **variables}))
+    loader = DataLoader()
+    loader.set_basedir(str(ROLES / role / "templates"))
+    templar = Templar(loader, variables=trusted({**known, **variables}))
     return str(templar.template(trust_as_template(source), escape_backslashes=False))
 
 
 def test_an_undefined_variable_fails() -> None:
     with pytest.raises(Exception, match="edge_backends"):
-        render("edge", "haproxy.cfg.j2", edge_backends=trust_as_template("{{ edge_backends_of }}"))
+        render(
+            "edge",
+            "haproxy.cfg.j2",
+            edge_address="198.51.100.11",
+            edge_backends=trust_as_template("{{ edge_backends_of }}"),
+        )
 
 
 def test_edge_checks_every_streaming_host_and_repeats_only_safe_requests() -> None:
@@ -55,6 +62,7 @@ def test_edge_checks_every_streaming_host_and_repeats_only_safe_requests() -> No
             {"name": "stream1", "address": "198.51.100.21"},
             {"name": "stream2", "address": "198.51.100.22"},
         ],
+        edge_address="198.51.100.11",
         edge_public_https_port=8443,
     )
     lines = [line.strip() for line in text.splitlines()]
@@ -67,7 +75,13 @@ def test_edge_checks_every_streaming_host_and_repeats_only_safe_requests() -> No
 
 
 def test_edge_hides_the_port_that_browsers_imply() -> None:
-    text = render("edge", "haproxy.cfg.j2", edge_backends=[], edge_public_https_port=443)
+    text = render(
+        "edge",
+        "haproxy.cfg.j2",
+        edge_address="198.51.100.11",
+        edge_backends=[],
+        edge_public_https_port=443,
+    )
     assert "field(1,:)]%[pathq]" in text
 
 

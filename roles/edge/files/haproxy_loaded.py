@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 
-SOCKET = "/run/haproxy-master.sock"
+SOCKET = "/run/haproxy/master.sock"
 SECONDS = 10
 
 
