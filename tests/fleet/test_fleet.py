@@ -14,24 +14,37 @@ import pytest
 
 from backline.lab.listener import Crowd
 from backline.tasks.steps import ROOT
+from tests import canaries
 from tests.fleet.conftest import ENV
-from tests.live import CATALOGUE, Fleet, build, run
+from tests.live import CATALOGUE, Answer, Fleet, build, run
 
 SONG = CATALOGUE[0]
 RECAP = re.compile(r"^(\w+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
 
 
-def site(*more: str, fast: bool) -> dict[str, int]:
-    """Runs site.yml; returns how many changes it reported per host."""
-    answer = run(
-        "ansible-playbook", "-i", f"inventory/{ENV}", "playbooks/site.yml", *more, fast=fast
-    )
-    recap = {host: int(changed) for host, _, changed, _, _ in RECAP.findall(answer.out)}
-    assert len(recap) == 5, answer.out[-2000:]
-    changes = re.findall(r"^TASK \[(.*?)\].*\n(?:.*\n)*?changed: \[(\w+)\]", answer.out, re.M)
-    if any(recap.values()):
-        print(changes)
-    return recap
+def ansible(*more: str, fast: bool) -> Answer:
+    """Runs site.yml."""
+    words = ("ansible-playbook", "-i", f"inventory/{ENV}", "playbooks/site.yml", *more)
+    return run(*words, fast=fast, timeout=1800)
+
+
+def recap(answer: Answer) -> dict[str, int]:
+    """How many changes Ansible reports per host."""
+    found = {host: int(changed) for host, _, changed, _, _ in RECAP.findall(answer.out)}
+    assert len(found) == 5, answer.out[-2000:]
+    return found
+
+
+def changes(answer: Answer) -> list[str]:
+    """What Ansible changed: `task: changed: [host] …` for each."""
+    found, task = [], ""
+    for line in answer.out.splitlines():
+        if line.startswith("TASK ["):
+            task = line.strip("* ")
+        elif line.startswith("changed: "):
+            found.append(f"{task}: {line}")
+    assert bool(found) == any(recap(answer).values()), "the recap and the lines disagree"
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +64,28 @@ def test_making_it_again_is_harmless(fleet: Fleet) -> None:
     assert fleet.on("db1", "cat /proc/sys/kernel/random/boot_id; uptime -s").out == before
 
 
-def test_site_builds_the_fleet_with_plain_ansible(fleet: Fleet) -> None:
-    assert all(site(fast=False).values())
+def test_site_builds_the_fleet_with_plain_ansible_and_shows_no_secret(fleet: Fleet) -> None:
+    """Not in its output at -vvv, not in a command line, a journal, a log or a temporary file."""
+    looked_for = canaries.secrets(fleet)
+    assert len(looked_for) >= 6, f"only {sorted(looked_for)}"
+    began = time.time()
+    watch = canaries.ProcessWatch(looked_for).start()
+    try:
+        answer = ansible("-vvv", "--diff", fast=False)
+    finally:
+        watch.stop()
+    assert all(recap(answer).values())
+    found = canaries.hits("Ansible's output", (answer.out + answer.err).encode(), looked_for)
+    assert found + canaries.left_behind(fleet, looked_for, began) == []
+    assert watch.found == set() and watch.looks > 100
 
 
 def test_site_a_second_time_changes_nothing(fleet: Fleet) -> None:
-    assert set(site(fast=True).values()) == {0}
+    assert changes(ansible(fast=True)) == []
 
 
 def test_check_mode_on_a_built_fleet_reports_nothing(fleet: Fleet) -> None:
-    assert set(site("--check", fast=True).values()) == {0}
+    assert changes(ansible("--check", fast=True)) == []
 
 
 def test_no_unit_has_failed(fleet: Fleet) -> None:
