@@ -45,7 +45,7 @@ def ensure_image(say: Say, source: str = "auto") -> str:
 def _from_packages(name: str, say: Say) -> None:
     if not shutil.which("mmdebstrap"):
         install(["mmdebstrap"], "mmdebstrap (to build the hosts' image)", say)
-    say("building the hosts' image from Debian's packages (about half a minute)")
+    say("building the hosts' image from Debian's packages (about a minute)")
     packages = ",".join((FOLDER / "packages.txt").read_text(encoding="utf-8").split())
     with tempfile.TemporaryDirectory(prefix="backline-image-") as folder:
         archive = Path(folder) / "root.tar"

@@ -18,6 +18,8 @@ printf 'PasswordAuthentication no\nPermitRootLogin no\nUseDNS no\n' >/etc/ssh/ss
 systemctl mask --quiet getty@tty1.service console-getty.service systemd-logind.service \
   systemd-networkd-wait-online.service systemd-udevd.service systemd-udev-trigger.service \
   apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer
+# The kernel takes one auditor, the machine's own. The role base configures it before it is enabled.
+systemctl disable --quiet auditd.service
 systemctl enable --quiet ssh.service
 systemctl set-default --quiet multi-user.target
 : >/etc/machine-id
