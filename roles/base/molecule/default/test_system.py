@@ -41,6 +41,24 @@ def test_audit_rules_are_in_place_and_start_where_they_can(host):
     assert host.service("auditd").is_enabled
 
 
+def test_a_changed_file_of_the_system_is_told_once(host):
+    """The first run learns; what changes afterwards is told by the next run and by no later one."""
+    assert host.service("backline-integrity.timer").is_running
+    unit = "backline-integrity.service"
+    host.run(f"systemctl start {unit}")
+    host.run("echo planted > /etc/cron.d/planted")
+    told = []
+    for _ in range(2):
+        done = host.run(f"systemctl start {unit}")
+        assert done.rc == 0, host.run(f"journalctl -u {unit} -n 20 -o cat").stdout
+        run = host.run(f"systemctl show -P InvocationID {unit}").stdout.strip()
+        told.append(host.run(f"journalctl _SYSTEMD_INVOCATION_ID={run} -o cat").stdout)
+    host.run("rm /etc/cron.d/planted")
+    assert "/etc/cron.d/planted" in told[0]
+    assert "/etc/cron.d/planted" not in told[1]
+    assert host.file("/var/lib/aide").mode == 0o700
+
+
 def test_there_are_no_core_dumps(host):
     assert host.run("su - ada -c 'ulimit -H -c'").stdout.strip() == "0"
 
