@@ -149,3 +149,9 @@ def test_a_broken_file_is_refused_and_changes_nothing(host, get):
     host.run("rm /etc/nginx/backline.d/zz.conf")
     assert get("/version").status == 200
     assert host.run("systemctl reload nginx").rc == 0
+
+
+def test_testing_the_configuration_as_root_leaves_the_cache_to_nginx(host):
+    """An engineer's `nginx -t`: nginx would hand the folder to another user, and caching would end."""
+    assert host.run("nginx -t").succeeded
+    assert host.file("/var/cache/nginx/media").user == "www-data"
