@@ -43,6 +43,7 @@ class Waiver(_Strict):
 
     tool: str
     finding: str
+    text: str = "*"
     hosts: str = "*"
     reason: str = Field(min_length=20)
 
@@ -208,6 +209,7 @@ def _sift(
         excused = any(
             waiver.tool == tool
             and fnmatch.fnmatchcase(finding.id, waiver.finding)
+            and fnmatch.fnmatchcase(finding.text, waiver.text)
             and fnmatch.fnmatchcase(host, waiver.hosts)
             for waiver in waivers
         )

@@ -88,7 +88,9 @@ def _measure(
         bar = limits.testssl.severity
         return [(tool, audit.judge_severity(name, tool, audit.testssl(entries), bar, limits))]
     one: dict[str, Callable[[], audit.Verdict]] = {
-        "lynis": lambda: audit.judge_lynis(name, checkers.lynis(lab, host), limits),
+        "lynis": lambda: audit.judge_lynis(
+            name, checkers.lynis(lab, host, limits.container), limits
+        ),
         "ssh-audit": lambda: audit.judge_ssh(name, checkers.ssh_audit(host), limits),
     }
     return [(tool, one[tool]())]

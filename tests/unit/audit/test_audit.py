@@ -78,6 +78,19 @@ GIXY = [
 ]
 
 
+def test_a_waiver_for_one_finding_excuses_no_other_of_the_same_algorithm() -> None:
+    waiver = {
+        "tool": "ssh-audit",
+        "finding": "hmac-sha1",
+        "text": "mac: no *",
+        "reason": "an old client that is replaced soon",
+    }
+    limits = LIMITS.model_copy(update={"waivers": [audit.Waiver.model_validate(waiver)]})
+    verdict = audit.judge_ssh("stream1", SSH, limits)
+    assert [finding.text for finding in verdict.waived] == ["mac: no encrypt-then-mac"]
+    assert ("hmac-sha1", "fail") in {(finding.id, finding.severity) for finding in verdict.findings}
+
+
 def test_lynis_index_and_what_would_raise_it_but_for_the_containers_part() -> None:
     verdict = audit.judge_lynis("stream1", LYNIS, LIMITS)
     assert (verdict.value, verdict.ok) == ("61", False)
