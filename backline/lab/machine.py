@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from backline.errors import BacklineError
@@ -18,6 +19,8 @@ from backline.lab.topology import ROOT
 STATE = ROOT / ".lab"
 CONTAINERS_CONF = STATE / "containers.conf"
 FITTED = STATE / "fitted"
+BOOT = 30
+"""Seconds that a host on trial has until systemd answers."""
 PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "nftables", "iptables")
 Say = Callable[[str], None]
 
@@ -124,12 +127,18 @@ def _boot(image: str) -> str | None:
         started = _podman("run", "-d", "--name", name, *HOST_OPTIONS, image)
         if started.returncode != 0:
             return _tail(started.stderr)
-        up = _podman("exec", name, "systemctl", "is-system-running", "--wait")
+        deadline = time.monotonic() + BOOT
+        while True:
+            up = _podman("exec", name, "systemctl", "is-system-running", "--wait")
+            # systemd has no bus to be asked on in its first moments, longer on a busy machine.
+            if up.stdout.strip() or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
         if up.stdout.strip() not in {"running", "degraded"}:
             return f"systemd is {up.stdout.strip() or _tail(up.stderr)}"
         return None
     except subprocess.TimeoutExpired:
-        return "systemd did not come up within 30 s"
+        return f"systemd did not come up within {BOOT} s"
     finally:
         _podman("rm", "-f", "-t", "0", name)
 
@@ -159,7 +168,7 @@ HOST_OPTIONS = (
 
 def _podman(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["podman", *words], capture_output=True, text=True, timeout=30, check=False
+        ["podman", *words], capture_output=True, text=True, timeout=BOOT, check=False
     )
 
 
