@@ -63,9 +63,7 @@ def test_a_page_belongs_to_an_alert_and_is_whole(page: Path) -> None:
 def test_the_index_lists_every_page_once() -> None:
     index = (ROOT / "docs/runbooks/README.md").read_text(encoding="utf-8")
     linked = re.findall(r"^\| \[\w+\]\((.+?)\) \| (\w+) ", index, flags=re.M)
-    wanted = {
-        (f"{kebab(name)}.md", alert["labels"]["severity"]) for name, alert in ALERTS.items()
-    }
+    wanted = {(f"{kebab(name)}.md", alert["labels"]["severity"]) for name, alert in ALERTS.items()}
     assert set(linked) == wanted and len(linked) == len(wanted)
 
 

@@ -3,12 +3,13 @@
 import http.server
 import json
 import sys
+from pathlib import Path
 
 
 class Listener(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with open(sys.argv[2], "a", encoding="utf-8") as heard:
+        with Path(sys.argv[2]).open("a", encoding="utf-8") as heard:
             for alert in body["alerts"]:
                 heard.write(json.dumps({"status": alert["status"], **alert["labels"]}) + "\n")
         self.send_response(200)

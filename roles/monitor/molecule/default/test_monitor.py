@@ -1,4 +1,4 @@
-"""What an SRE relies on after the monitor role: alerts that fire and arrive, and a configuration that works."""
+"""What an SRE relies on: alerts that fire and arrive, and a configuration that works."""
 
 import json
 import re
