@@ -9,7 +9,8 @@ import time
 import pytest
 
 from backline.lab.machine import podman
-from tests.live import Answer, Fleet
+from tests.chaos.conftest import ENV
+from tests.live import Answer, Fleet, run
 
 LIMIT = 60.0
 EVERY = 1.0
@@ -21,6 +22,18 @@ KEPT = {
     "firewall": "/etc/nftables.conf",
     "sshd": "/etc/ssh/sshd_config.d/00-backline.conf",
 }
+
+
+@pytest.fixture(scope="module")
+def fleet(request: pytest.FixtureRequest, made: set[str]) -> Fleet:
+    """One host with base.yml is enough here."""
+    fleet = Fleet(str(request.config.getoption("--env")) or ENV)
+    if fleet.env == ENV and not made:
+        run("inv", "lab.up", "--env", ENV)
+    host = fleet.hosts("streaming")[0]
+    words = ("--playbook", "base", "--on", host, "--yes", "1")
+    run("fab", "provision", "--env", fleet.env, *words, timeout=600)
+    return fleet
 
 
 def fresh_login(fleet: Fleet, host: str) -> bool:
