@@ -73,6 +73,7 @@ stop.set()
 for thread in crowd:
     thread.join()
 print(
-    f"{sys.argv[1]} reloads: {answered} requests, {alive} downloads ran through, {whole} whole, faults {faults}"
+    f"{sys.argv[1]} reloads: {answered} requests, {alive} downloads ran through,"
+    f" {whole} whole, faults {faults}"
 )
 sys.exit(bool(faults) or alive != COUNT or whole != COUNT)
