@@ -236,7 +236,9 @@ def test_the_origin(host, get, address):
 
 
 def test_what_was_published(host):
-    found = host.run("cd /srv/media && find . -type f -not -name '.*' | sort").stdout.split("\n")[:-1]
+    found = host.run("cd /srv/media && find . -type f -not -name '.*' | sort").stdout.split("\n")[
+        :-1
+    ]
     assert found == [f"./{name}" for name in sorted(FILES) if name.endswith(("wav", "mp3"))]
     song = host.file("/srv/media/song.wav")
     assert song.user == "root" and song.mode == 0o644
