@@ -1,4 +1,7 @@
-"""Six slow downloads and a stream of requests through HAProxy while it is reloaded; fails on any fault."""
+"""Six slow downloads and a stream of requests through HAProxy while it is reloaded; fails on any fault.
+
+The downloads are slow until the last reload is done, however long that takes; then they hurry.
+"""
 
 import http.client
 import ssl
@@ -7,12 +10,12 @@ import sys
 import threading
 import time
 
-SIZE, RATE, COUNT = 30_000_000, 1_000_000, 6
+SIZE, RATE, COUNT = 60_000_000, 300_000, 6
 PIECE = bytes(range(256)) * 64
 context = ssl._create_unverified_context()
 faults: list[str] = []
 answered = whole = 0
-stop = threading.Event()
+stop, hurry = threading.Event(), threading.Event()
 
 
 def connect():
@@ -29,7 +32,7 @@ def hear():
                 faults.append("wrong bytes")
                 return
             got += len(piece)
-            time.sleep(max(0, got / RATE - (time.monotonic() - began)))
+            hurry.wait(max(0, got / RATE - (time.monotonic() - began)))
         if got == SIZE:
             whole += 1
         else:
@@ -67,6 +70,7 @@ for _ in range(int(sys.argv[1])):
     subprocess.run(["systemctl", "reload", "haproxy"], check=True)
     time.sleep(1)
 alive = sum(thread.is_alive() for thread in songs)
+hurry.set()
 for thread in songs:
     thread.join()
 stop.set()

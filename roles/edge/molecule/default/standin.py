@@ -3,7 +3,7 @@
 import http.server
 import sys
 
-SIZE = 30_000_000
+SIZE = 60_000_000
 PIECE = bytes(range(256)) * 64
 
 

@@ -15,5 +15,8 @@ class Listener(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
+    def log_message(self, *words):
+        pass  # The path has the secret in it.
+
 
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Listener).serve_forever()
