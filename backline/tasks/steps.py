@@ -40,13 +40,11 @@ def mitogen() -> dict[str, str]:
     """The variables that make ansible-playbook and molecule use mitogen's strategy."""
     import importlib.util
 
-    found = importlib.util.find_spec("ansible_mitogen")
-    if found is None or not found.submodule_search_locations:
+    if importlib.util.find_spec("ansible_mitogen") is None:
         return {}
-    folder = Path(found.submodule_search_locations[0]) / "plugins" / "strategy"
     return {
-        "ANSIBLE_STRATEGY": "mitogen_linear",
-        "ANSIBLE_STRATEGY_PLUGINS": str(folder),
+        "ANSIBLE_STRATEGY": "mitogen_linear_unpinned",
+        "ANSIBLE_STRATEGY_PLUGINS": str(ROOT / "backline" / "provision" / "strategy"),
         # Mitogen works; that Ansible would rather have no strategy plugins is said once in the docs.
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
     }
