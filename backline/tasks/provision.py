@@ -143,11 +143,11 @@ def _run(
     from backline.tasks.steps import mitogen
     from backline.transport import playbook as transport
 
-    recap, path = Recap(), places.root() / _path(playbook)
+    recap, path, folder = Recap(), places.root() / _path(playbook), places.cache() / "provision"
     since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    with lock.held(places.cache() / "provision", fleet.name, getpass.getuser(), since), view:
+    with lock.held(folder, fleet.name, getpass.getuser(), since), view:
         if path.stem in OF_ROLES:
-            _preflight(fleet, path, options)
+            _preflight(fleet, path, options, folder)
         ended = transport.run(
             path,
             fleet.folder,
@@ -159,17 +159,22 @@ def _run(
     return recap, ended
 
 
-def _preflight(fleet: Environment, path: Path, options: list[str]) -> None:
+def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path) -> None:
     """Checks every role's variables on every host of the run; connects to none of them.
 
     Ansible checks a role's arguments when it comes to the role: too late for the roles before it.
+    What has passed since it last changed is not checked again; `folder` keeps what that was.
     """
     from backline import places
+    from backline.provision import checked
     from backline.provision.recap import Recap
     from backline.transport import playbook as transport
 
     recap = Recap()
     limit = options[:2] if options[:1] == ["--limit"] else []
+    wanted = checked.digest(places.root(), fleet.folder, path, [*limit, *PREFLIGHT])
+    if checked.passed(folder, fleet.name, wanted):
+        return
     ended = transport.run(
         path,
         fleet.folder,
@@ -188,6 +193,7 @@ def _preflight(fleet: Environment, path: Path, options: list[str]) -> None:
         )
     if ended.interrupted or ended.code:
         _judge(recap, ended, check=True)
+    checked.remember(folder, fleet.name, wanted)
 
 
 def _judge(recap: Recap, ended: Ended, check: bool) -> None:

@@ -43,7 +43,7 @@ def mitogen() -> dict[str, str]:
     if importlib.util.find_spec("ansible_mitogen") is None:
         return {}
     return {
-        "ANSIBLE_STRATEGY": "mitogen_linear_unpinned",
+        "ANSIBLE_STRATEGY": "mitogen_warm",
         "ANSIBLE_STRATEGY_PLUGINS": str(ROOT / "backline" / "provision" / "strategy"),
         # Mitogen works; that Ansible would rather have no strategy plugins is said once in the docs.
         "ANSIBLE_DEPRECATION_WARNINGS": "False",
