@@ -8,17 +8,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import time
+from pathlib import Path
 
 import pytest
 
 from backline.lab.listener import Crowd
 from backline.tasks.steps import ROOT
-from tests import canaries
+from tests import canaries, documented
 from tests.fleet.conftest import ENV
 from tests.live import CATALOGUE, Answer, Fleet, build, run
 
 SONG = CATALOGUE[0]
+MEDIA_ROOT = "/srv/media"
 RECAP = re.compile(r"^(\w+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.M)
 
 
@@ -140,6 +143,30 @@ def test_each_play_is_recorded_by_a_worker(fleet: Fleet, releases: dict[str, str
             return
         time.sleep(0.5)
     pytest.fail(f"no play of {SONG['title']} was recorded")
+
+
+def test_the_page_on_music_says_how_it_is_done(fleet: Fleet, tmp_path: Path) -> None:
+    """Its commands in its order, on a song of our own; a file that is gone is noticed and comes back."""
+    (tmp_path / "song.wav").write_bytes(b"RIFF" + bytes(100_000))
+    served = f"test -s {MEDIA_ROOT}/song.wav"
+    look, publish, verify, journal, remove, again, hls = [
+        command.replace("inventory/lab", f"inventory/{ENV}").replace("/srv/library", str(tmp_path))
+        for command in documented.commands("docs/how-to/music.md")
+    ]
+    host = fleet.hosts("media")[0]
+    run(*shlex.split(look), fast=True)
+    fleet.on(host, served, expect=1)
+    run(*shlex.split(publish), fast=True)
+    fleet.on(host, served)
+    run(*shlex.split(verify))
+    assert "Finished" in run(*shlex.split(journal)).out
+    run(*shlex.split(remove))
+    assert run(*shlex.split(verify), expect=None).code != 0
+    assert "song.wav" in run(*shlex.split(journal)).out
+    run(*shlex.split(again), fast=True)
+    fleet.on(host, served)
+    run(*shlex.split(verify))
+    run(*shlex.split(hls))
 
 
 def test_a_tampered_release_is_refused_and_the_running_one_stays(

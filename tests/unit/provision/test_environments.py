@@ -18,6 +18,7 @@ from backline import inventory
 from backline.lab.secrets import PASSWORDS
 from backline.provision import skeleton
 from backline.tasks.env import new
+from tests import documented
 
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
@@ -75,6 +76,40 @@ def test_every_role_takes_what_staging_gives_it() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "Validating arguments against arg spec" in done.stdout
+
+
+def test_the_page_on_own_hosts_leads_to_an_environment_that_the_roles_take(tmp_path: Path) -> None:
+    """Its first step as it stands there, in a home of its own; then every role's variables."""
+    page = documented.commands("docs/how-to/own-hosts.md", "1. ")
+    assert len(page) == 4
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    (home / ".ssh" / "id_ed25519.pub").write_text("ssh-ed25519 AAAAC3Nz someone\n")
+    (tmp_path / "inventory").mkdir()
+    for name in ("templates", "roles", "playbooks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join(page)],
+        cwd=ROOT,
+        input="\n\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "HOME": str(home),
+            "BACKLINE_ROOT": str(tmp_path),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        },
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    checked = ansible(
+        "ansible-playbook", "-i", str(tmp_path / "inventory" / "prod"), "playbooks/site.yml",
+        "--vault-password-file", str(home / ".prod-vault-password"), "--tags", "preflight", "--check",
+        "-e", "@playbooks/vars/preflight.yml",
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout[-3000:] + checked.stderr[-1000:]
+    assert "Validating arguments against arg spec" in checked.stdout
 
 
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **flags: Any) -> int:
