@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from backline.provision.recap import Change, Recap, Trouble
 
 ROWS = 20
+# A role that changed in more tasks than these is summed up in one line.
+FEW = 5
 FRAME_SECONDS = 0.2
 
 
@@ -79,15 +81,15 @@ class View:
         if self.as_json:
             self._records(recap, seconds)
             return
-        from backline.selection import fold
-
-        for change in recap.changes.values():
-            verb = "would change" if check else "changed"
-            self._say(f"  {verb} on {fold(change.hosts)}: {change.task}")
-            self._diffs(change)
+        verb = "would change" if check else "changed"
+        for role, changes in _by_role(recap).items():
+            self._role(role, changes, verb)
         self._troubles(recap)
         self.console.print(_counts(recap))
-        self._say(f"{len(recap.changed())} of {len(recap.hosts)} hosts changed, {seconds:.1f} s")
+        so_far = "" if recap.ended else " so far: the run did not come to its end"
+        self._say(
+            f"{len(recap.changed())} of {len(recap.hosts)} hosts {verb}, {seconds:.1f} s{so_far}"
+        )
 
     def differences(self, recap: Recap) -> None:
         """Only what differs, on stdout: it is the answer."""
@@ -105,6 +107,18 @@ class View:
                 )
                 print("\n".join(f"    {row}" for row in text.splitlines()), flush=True)
         self._troubles(recap)
+
+    def _role(self, role: str, changes: list[Change], verb: str) -> None:
+        """A line per task that changed something, or one for all of a role when they are many."""
+        from backline.selection import fold
+
+        if len(changes) > FEW and not self.diff:
+            hosts = list(dict.fromkeys(host for change in changes for host in change.hosts))
+            self._say(f"  {verb} on {fold(hosts)}: {role}, {len(changes)} tasks (--diff: which)")
+            return
+        for change in changes:
+            self._say(f"  {verb} on {fold(change.hosts)}: {change.task}")
+            self._diffs(change)
 
     def _news(self, recap: Recap, news: Trouble | Change) -> None:
         from backline.provision.recap import Trouble
@@ -166,6 +180,14 @@ class View:
 
     def _json(self, event: str, **fields: Any) -> None:
         line({"schema_version": 1, "event": event, **fields})
+
+
+def _by_role(recap: Recap) -> dict[str, list[Change]]:
+    found: dict[str, list[Change]] = {}
+    for change in recap.changes.values():
+        role, colon, _ = change.task.partition(" : ")
+        found.setdefault(role if colon else "tasks of the playbooks", []).append(change)
+    return found
 
 
 def _counts(recap: Recap) -> Table:

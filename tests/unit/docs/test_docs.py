@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 from typing import Any
 
@@ -17,7 +18,7 @@ def flags(namespace: Any) -> dict[str, set[str]]:
     """Each task's flags, by the task's name and by its aliases."""
     found: dict[str, set[str]] = {}
     for name, aliases in namespace.task_names.items():
-        words = {flag for argument in namespace[name].get_arguments() for flag in argument.names}
+        words = list(inspect.signature(namespace[name].body).parameters)[1:]
         for known in (name, *aliases):
             found[known] = {f"--{word.replace('_', '-')}" for word in words} | {"--help"}
     return found
