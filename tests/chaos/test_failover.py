@@ -23,7 +23,7 @@ def listen(number):
     while time.time() < end:
         asked, problem = time.time(), ""
         try:
-            connection = http.client.HTTPSConnection(address, timeout=0.3, context=context)
+            connection = http.client.HTTPSConnection(address, timeout=0.4, context=context)
             connection.request("GET", "/", headers={"Host": "localhost"})
             answer = connection.getresponse()
             answer.read()
@@ -83,9 +83,10 @@ def gap(fleet: Fleet) -> tuple[float, int, int]:
     ):
         time.sleep(0.5)
     rows = [json.loads(line) for line in podman("exec", host, "cat", "/run/polled").splitlines()]
-    worst = 0.0
+    began, worst = min(row[1] for row in rows), 0.0
     for listener in range(LISTENERS):
-        seen = [row[1:] for row in rows if row[0] == listener]
+        # Not their first second: eight Pythons start at once beside everything else of the lab.
+        seen = [row[1:] for row in rows if row[0] == listener and row[1] > began + 1]
         assert seen and not seen[0][2], f"it never worked: {seen[:3]}"
         assert not seen[-1][2], f"it does not work any more: {seen[-3:]}"
         since = 0.0
