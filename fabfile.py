@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import deploy, provision, status
+from backline.tasks import deploy, pipe, provision, status
+
+pipe.end_quietly()
 
 namespace = Collection(
     deploy.collection,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import audit, bench, demo, docs, env, lab, quality, release, test
+from backline.tasks import audit, bench, demo, docs, env, lab, pipe, quality, release, test
+
+pipe.end_quietly()
 
 namespace = Collection(
     audit.collection,

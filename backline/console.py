@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 if TYPE_CHECKING:
@@ -44,16 +45,23 @@ def console(file: TextIO | None = None) -> Console:
     """A rich console; 80 columns where there is no terminal that says otherwise."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the program, with code 1, in the middle of whatever it does."""
+            self.quiet = True
+            raise BrokenPipeError
+
     file = file or sys.stderr
     width = None if file.isatty() or "COLUMNS" in os.environ else WIDTH
-    return Console(file=file, width=width, highlight=False, soft_wrap=False)
+    return Piped(file=file, width=width, highlight=False, soft_wrap=False)
 
 
 class Narrator:
     """Tells of a run's events as they come: lines for people, or NDJSON.
 
     On a terminal a spinner shows what is going on; elsewhere, whatever lasts longer than two seconds
-    is announced, and again every fifteen, so that nobody wonders whether it hangs.
+    is announced, and again every fifteen, so that nobody wonders whether it hangs. When nobody reads
+    any more, the run goes on: to end here would leave the fleet mixed.
     """
 
     def __init__(
@@ -85,7 +93,7 @@ class Narrator:
 
     def report(self, event: Event) -> None:
         """Shows one event; callable from several threads."""
-        with self._lock:
+        with self._lock, suppress(BrokenPipeError):
             if self.as_json:
                 if event.kind != "progress":
                     line(event.as_json(self.run, time.time()))
@@ -117,7 +125,7 @@ class Narrator:
 
     def _beat(self) -> None:
         while not self._over.wait(0.5):
-            with self._lock:
+            with self._lock, suppress(BrokenPipeError):
                 now = self.clock()
                 quiet = QUIET_SECONDS if self._told == self._since else REPEAT_SECONDS
                 if self._doing and now - self._told >= quiet:

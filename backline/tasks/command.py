@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from invoke.tasks import Task, task
@@ -22,14 +23,15 @@ def say(text: str) -> None:
 
 def fail(error: BacklineError) -> NoReturn:
     """Prints what happened, where, what state things are in and what to do, and exits."""
-    print(f"error: {error.message}", file=sys.stderr)
-    for label, text in (
-        ("hosts", ", ".join(error.hosts)),
-        ("state", error.state),
-        ("next", error.hint),
-    ):
-        if text:
-            print(f"  {label}: {text}", file=sys.stderr)
+    with suppress(BrokenPipeError):  # nobody reads it; the exit code still tells
+        print(f"error: {error.message}", file=sys.stderr)
+        for label, text in (
+            ("hosts", ", ".join(error.hosts)),
+            ("state", error.state),
+            ("next", error.hint),
+        ):
+            if text:
+                print(f"  {label}: {text}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 

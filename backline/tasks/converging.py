@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from backline.console import console, line
@@ -20,7 +21,10 @@ FRAME_SECONDS = 0.2
 
 
 class View:
-    """Shows one run; `quiet` leaves out the changes and the plays while it runs."""
+    """Shows one run; `quiet` leaves out the changes and the plays while it runs.
+
+    When nobody reads any more, the run goes on: Ansible would be cut off in the middle of a task.
+    """
 
     def __init__(self, as_json: bool, diff: bool) -> None:
         self.as_json, self.diff, self.quiet = as_json, diff, False
@@ -85,7 +89,7 @@ class View:
         for role, changes in _by_role(recap).items():
             self._role(role, changes, verb)
         self._troubles(recap)
-        self.console.print(_counts(recap))
+        self._say(_counts(recap))
         so_far = "" if recap.ended else " so far: the run did not come to its end"
         self._say(
             f"{len(recap.changed())} of {len(recap.hosts)} hosts {verb}, {seconds:.1f} s{so_far}"
@@ -175,11 +179,13 @@ class View:
             table.add_row(f"+ {len(recap.hosts) - ROWS}", "", "", "")
         return table
 
-    def _say(self, text: str, style: str | None = None) -> None:
-        self.console.print(text, style=style, markup=False)
+    def _say(self, what: str | Table, style: str | None = None) -> None:
+        with suppress(BrokenPipeError):
+            self.console.print(what, style=style, markup=False)
 
     def _json(self, event: str, **fields: Any) -> None:
-        line({"schema_version": 1, "event": event, **fields})
+        with suppress(BrokenPipeError):
+            line({"schema_version": 1, "event": event, **fields})
 
 
 def _by_role(recap: Recap) -> dict[str, list[Change]]:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
                 body(c, *words, **flags)
             except BacklineError as error:
                 if flags.get("json"):
-                    _print_json(error)
+                    with suppress(BrokenPipeError):  # the message and the code still matter
+                        _print_json(error)
                 raise
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 from fake_fleet import FakeFleet, Fault, small_fleet
 from invoke.collection import Collection
 from invoke.context import Context
 
+import backline.console
 import backline.tasks.deploy
 import backline.tasks.operator
 import backline.tasks.release
@@ -138,6 +139,29 @@ def test_errors_are_json_too(
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["event"] == "error" and last["exit_code"] == 4
     assert last["hosts"] == ["stream2"] and "rolled back" in last["state"]
+
+
+@pytest.mark.parametrize("flags", [{"json": True}, {}])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_that_nobody_reads_does_not_stop_half_way(
+    flags: dict[str, Any],
+    fails: bool,
+    fleet: FakeFleet,
+    release: str,
+    unread: TextIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if fails:
+        fleet.faults.append(Fault("check", "unhealthy", host="stream2", release=release))
+    # The reader goes away once the plan was shown; before that, nothing is lost by ending.
+    monkeypatch.setattr(backline.console, "show_plan", lambda plan: None)
+    monkeypatch.setattr(sys, "stdout", unread)
+    monkeypatch.setattr(sys, "stderr", unread)
+    assert call(deploy, release=release, **flags) == (4 if fails else 0)
+    assert {host.live.get("web") for host in fleet.hosts.values()} == {
+        OLD if fails else release,
+        None,
+    }
 
 
 def test_a_selection_narrows_the_deploy(fleet: FakeFleet, release: str) -> None:

@@ -1,0 +1,45 @@
+"""`fab -l | head -3`: when whoever reads our output goes away, we end as other programs do, quietly.
+
+To let SIGPIPE kill us would be shorter, and would kill a deploy whose SSH connection breaks. A run
+that changes hosts goes on unheard (console.Narrator, converging.View): half a deploy helps nobody.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import signal
+import sys
+from types import TracebackType
+
+ENDED = 128 + signal.SIGPIPE
+"""What a shell says of a program that SIGPIPE killed."""
+
+
+def end_quietly() -> None:
+    """For the files that `fab` and `inv` load: their programs print before and after our tasks."""
+    usual = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, BrokenPipeError) and (_unread(1) or _unread(2)):
+            sys.exit(ENDED)
+        usual(kind, error, trace)
+
+    sys.excepthook = hook
+    atexit.register(_let_go)
+
+
+def _unread(descriptor: int) -> bool:
+    """True for a pipe without a reader: then it was not some other pipe that broke."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _let_go() -> None:
+    """Drops what nobody will read, or Python complains of it when it ends, and with its own code."""
+    try:
+        print(end="", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,108 @@
+"""Output that nobody reads: the real commands, in a pipe whose reader has gone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from backline.provision.recap import Recap
+from backline.tasks.converging import View
+
+ROOT = Path(__file__).parents[3]
+KILLED = 141
+"""What a shell says of a program that SIGPIPE killed."""
+
+
+def run(program: str, *words: str, unread: TextIO, **environment: str) -> tuple[int, str]:
+    """Runs `fab` or `inv` into the pipe; its exit code and what it said on stderr."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *words],
+        cwd=ROOT,
+        env={**os.environ, "BACKLINE_ENV": "", "PYTHONUNBUFFERED": "", **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=unread,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> dict[str, str]:
+    """An environment of one host, on which nothing listens."""
+    folder = tmp_path / "inventory" / "stage"
+    folder.mkdir(parents=True)
+    host = "{ansible_host: 127.0.0.1, ansible_port: 1, ansible_user: deploy}"
+    (folder / "hosts.yml").write_text(f"all: {{hosts: {{h1: {host}}}}}\n")
+    (folder / "known_hosts").touch()
+    return {"BACKLINE_ROOT": str(tmp_path), "BACKLINE_ENV": "stage"}
+
+
+@pytest.mark.parametrize("program", ["fab", "inv"])
+def test_a_list_that_nobody_reads_ends_quietly(program: str, unread: TextIO) -> None:
+    assert run(program, "-l", unread=unread, PYTHONUNBUFFERED="1") == (KILLED, "")
+    # Less than a buffer: it was done before anybody could have noticed.
+    assert run(program, "-l", unread=unread) == (0, "")
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_status_that_nobody_reads_ends_quietly(
+    flags: list[str], stage: dict[str, str], unread: TextIO
+) -> None:
+    assert run("fab", "status", *flags, unread=unread, **stage) == (KILLED, "")
+
+
+def test_a_reader_that_had_enough_is_no_error(stage: dict[str, str]) -> None:
+    bin_folder = Path(sys.executable).parent
+    line = f"set -o pipefail; '{bin_folder}/fab' -l | head -1"
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("Available tasks:\n", "")
+    assert done.returncode in (0, KILLED)
+
+
+def test_an_error_is_still_told_where_somebody_listens(unread: TextIO) -> None:
+    code, said = run("fab", "status", "--json", unread=unread)
+    assert code == 1 and said.startswith("error: which environment?")
+    assert "Traceback" not in said
+
+
+def test_another_pipe_that_breaks_is_an_error_like_any_other() -> None:
+    script = "from backline.tasks import pipe; pipe.end_quietly(); raise BrokenPipeError('ssh')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and "BrokenPipeError: ssh" in done.stderr
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_playbook_that_nobody_reads_is_not_cut_off(
+    as_json: bool, unread: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", unread)
+    monkeypatch.setattr(sys, "stderr", unread)
+    view, recap = View(as_json, diff=False), Recap()
+    view.start("site", "stage", ["h1"], check=False)
+    with view:
+        view.take(recap, {"event": "playbook_on_play_start", "event_data": {"name": "Base"}})
+        view.take(
+            recap,
+            {
+                "event": "runner_on_failed",
+                "event_data": {"host": "h1", "task": "Copy", "res": {"msg": "disk full"}},
+            },
+        )
+    view.summary(recap, check=False)
+    assert recap.failed() == ["h1"]
