@@ -1,17 +1,27 @@
-"""Six slow downloads and a stream of requests through HAProxy while it is reloaded; fails on any fault.
+"""Slow downloads and a stream of requests through HAProxy while COMMAND runs TIMES; fails on any fault.
 
-The downloads are slow until the last reload is done, however long that takes; then they hurry.
+The downloads are slow until the last command is done, however long that takes; then they hurry.
+With --new FILE it also fails unless HAProxy shows FILE's certificate afterwards, and another one before.
 """
 
+import argparse
 import http.client
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
-SIZE, RATE, COUNT = 60_000_000, 300_000, 6
+SIZE, RATE = 60_000_000, 300_000
 PIECE = bytes(range(256)) * 64
+BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+parser = argparse.ArgumentParser()
+parser.add_argument("--songs", type=int, default=6)
+parser.add_argument("--new", type=Path)
+parser.add_argument("times", type=int)
+parser.add_argument("command", nargs=argparse.REMAINDER)
+wanted = parser.parse_args()
 context = ssl._create_unverified_context()
 faults: list[str] = []
 answered = whole = 0
@@ -20,6 +30,20 @@ stop, hurry = threading.Event(), threading.Event()
 
 def connect():
     return http.client.HTTPSConnection("127.0.0.1", 443, timeout=20, context=context)
+
+
+def shown():
+    """The certificate that a new connection gets to see."""
+    connection = connect()
+    connection.connect()
+    certificate = connection.sock.getpeercert(True)
+    connection.close()
+    return certificate
+
+
+def installed():
+    text = wanted.new.read_text()
+    return ssl.PEM_cert_to_DER_cert(text[text.index(BEGIN) : text.index(END) + len(END)])
 
 
 def hear():
@@ -61,14 +85,18 @@ def ask(keep):
         time.sleep(0.03)
 
 
-songs = [threading.Thread(target=hear) for _ in range(COUNT)]
+songs = [threading.Thread(target=hear) for _ in range(wanted.songs)]
 crowd = [threading.Thread(target=ask, args=(keep,)) for keep in (True, True, False)]
+before = shown()
 for thread in songs + crowd:
     thread.start()
 time.sleep(1)
-for _ in range(int(sys.argv[1])):
-    subprocess.run(["systemctl", "reload", "haproxy"], check=True)
+for _ in range(wanted.times):
+    if subprocess.run(wanted.command).returncode:
+        faults.append(f"{wanted.command} failed")
     time.sleep(1)
+if wanted.new and (shown() == before or shown() != installed()):
+    faults.append(f"the certificate of {wanted.new} is not shown, or was before")
 alive = sum(thread.is_alive() for thread in songs)
 hurry.set()
 for thread in songs:
@@ -77,7 +105,7 @@ stop.set()
 for thread in crowd:
     thread.join()
 print(
-    f"{sys.argv[1]} reloads: {answered} requests, {alive} downloads ran through,"
-    f" {whole} whole, faults {faults}"
+    f"{wanted.times} times {' '.join(wanted.command)}: {answered} requests, {alive} downloads ran"
+    f" through, {whole} whole, faults {faults}"
 )
-sys.exit(bool(faults) or alive != COUNT or whole != COUNT)
+sys.exit(bool(faults) or not answered or not alive == whole == wanted.songs)

@@ -1,4 +1,4 @@
-"""What an SRE relies on after the edge role: TLS, pages, limits, sandbox, and an address that moves."""
+"""What an SRE relies on after the edge role: certificates, pages, limits, and an address that moves."""
 
 import re
 import subprocess
@@ -8,6 +8,12 @@ import pytest
 import testinfra
 
 PAIR = ("mol-edge1", "mol-edge2")
+ALONE = "mol-edge3"
+TOOL = "/usr/local/lib/backline/edge-certificate"
+
+
+def known(name):
+    return testinfra.get_host(f"podman://{name}")
 
 
 def address(name):
@@ -21,8 +27,7 @@ def vip():
 
 def holder():
     """Which of the two has the shared address now."""
-    hosts = {name: testinfra.get_host(f"podman://{name}") for name in PAIR}
-    return [name for name in PAIR if f" {vip()}/" in hosts[name].run("ip -4 -o addr").stdout]
+    return [name for name in PAIR if f" {vip()}/" in known(name).run("ip -4 -o addr").stdout]
 
 
 def fetch(host, path, *more):
@@ -86,32 +91,108 @@ def test_maintenance_is_switched_and_outlives_a_reload(host):
 
 
 def test_metrics_are_for_the_monitor_alone():
-    hosts = {name: testinfra.get_host(f"podman://{name}") for name in PAIR}
     url = f"http://{address(PAIR[0])}:8404/metrics"
     ask = "curl -s -o /dev/null -w '%{http_code}' " + url
-    assert hosts[PAIR[1]].run(ask).stdout == "200"
-    assert hosts[PAIR[0]].run(ask).stdout == "403"
+    assert known(PAIR[1]).run(ask).stdout == "200"
+    assert known(PAIR[0]).run(ask).stdout == "403"
 
 
-@pytest.mark.parametrize("content", ["", "nonsense", "expired", "other"])
-def test_a_bad_certificate_is_refused(host, content):
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=a"
-    days = "-days -1" if content == "expired" else "-days 9"
-    host.run(f"cd /tmp && {make} {days} -keyout k.pem -out c.pem && cat c.pem k.pem > bad.pem")
-    if content == "other":
-        host.run(f"cd /tmp && {make} -days 9 -keyout k.pem -out x.pem && cat c.pem k.pem > bad.pem")
-    elif content != "expired":
-        host.run(f"printf '%s' '{content}' > /tmp/bad.pem")
-    tool = "/usr/local/lib/backline/edge-certificate"
-    refused = host.run(f"{tool} check /tmp/bad.pem")
-    assert refused.rc == 1 and "bad.pem: " in refused.stderr
+# What `ca` writes may begin and end when we like; `req` and `x509` count from now.
+MADE = """set -e; cd $(mktemp -d); touch index
+printf '[ca]\\ndefault_ca=a\\n[a]\\ndatabase=index\\nnew_certs_dir=.\\nrand_serial=yes\\n' > ca
+printf 'default_md=sha256\\npolicy=p\\n[p]\\ncommonName=supplied\\n' >> ca
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=a -keyout key -out ask
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:prime256v1 -out other
+openssl ca -batch -notext -config ca -selfsign -keyfile key -in ask -startdate {} -enddate {} -out crt
+cat {} > /tmp/made.pem"""
+THEN, PAST, COMING = "20200101000000Z", "20210101000000Z", "21000101000000Z"
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "parts", "said"),
+    [
+        (THEN, COMING, "crt key", ""),
+        (THEN, PAST, "crt key", "it has expired"),
+        (COMING, "21100101000000Z", "crt key", "it is not valid yet"),
+        (THEN, COMING, "crt other", "the key is another certificate's"),
+        (THEN, COMING, "crt", "no private key in it"),
+        (THEN, COMING, "key", "no certificate in it"),
+        (THEN, COMING, "/dev/null", "no certificate in it"),
+    ],
+)
+def test_only_a_good_certificate_passes(begin, end, parts, said):
+    host = known(ALONE)
+    made = host.run(MADE.format(begin, end, parts))
+    assert made.rc == 0, made.stderr
+    checked = host.run(f"{TOOL} check /tmp/made.pem")
+    assert checked.stderr.strip() == (f"/tmp/made.pem: {said}" if said else "")
+    assert checked.rc == bool(said)
+
+
+@pytest.mark.parametrize("name", PAIR)
+def test_listeners_who_trust_the_authority_trust_each_edge(name):
+    """Pebble's root is all that curl trusts: chain, name, dates and key are right, on either edge."""
+    host = known(ALONE)
+    assert host.run("curl -skf -o /tmp/root.pem https://127.0.0.1:15000/roots/0").rc == 0
+    to = f"--connect-to edge.test:443:{address(name)}:443"
+    asked = host.run(f"curl -sS --cacert /tmp/root.pem {to} https://edge.test/who")
+    assert asked.rc == 0 and asked.stdout in PAIR, asked.stderr
+
+
+def test_certificates_are_renewed_by_a_timer():
+    """The second edge's has been renewed once, as the timer does it; the first one's not yet."""
+    for name in PAIR:
+        timer = known(name).service("certbot.timer")
+        assert timer.is_running and timer.is_enabled, name
+    issued = [
+        known(name).run("ls /etc/letsencrypt/archive/backline-edge").stdout.count("fullchain")
+        for name in PAIR
+    ]
+    assert issued == [1, 2]
+    assert not known(ALONE).package("certbot").is_installed
+
+
+def test_another_certificate_of_certbot_is_not_taken_for_the_edges():
+    host = known(PAIR[0])
+    hook = "/etc/letsencrypt/renewal-hooks/deploy/backline-edge"
+    picture = "sha256sum /etc/haproxy/certificates/acme.pem"
+    before = host.run(picture).stdout
+    own = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=mail -days 9"
+    made = host.run(
+        f"mkdir -p /tmp/mail && cd /tmp/mail && {own} -keyout privkey.pem -out fullchain.pem"
+    )
+    assert made.rc == 0, made.stderr
+    done = host.run(f"RENEWED_LINEAGE=/tmp/mail {hook}")
+    assert done.rc == 0 and not done.stdout, done.stderr
+    assert host.run(picture).stdout == before
+
+
+def test_who_asks_too_often_is_told_to_wait_alone_and_not_for_long():
+    eager, calm, exempt = known(PAIR[0]), known(PAIR[1]), known(ALONE)
+    url = f"https://{address(ALONE)}/who"
+    many = "curl -sk -o /dev/null -w '%{http_code}\n' "
+    codes = eager.run(f"{many} '{url}?[1-80]'").stdout.split()
+    assert codes[:50] == ["200"] * 50 and codes[-1] == "429", codes
+    for version in ("--http1.1", "--http2"):
+        answer = eager.run(f"curl -sk -i {version} {url}").stdout
+        head, page = answer.replace("\r", "").split("\n\n", 1)
+        assert " 429" in head.splitlines()[0] and "retry-after: 10" in head.lower()
+        assert "strict-transport-security" in head.lower()
+        assert "That was a little too fast." in page and page.rstrip().endswith("</html>")
+    assert calm.run(f"{many} {url}").stdout.split() == ["200"]
+    assert set(exempt.run(f"{many} 'https://127.0.0.1/who?[1-80]'").stdout.split()) == {"200"}
+    began = time.monotonic()
+    while eager.run(f"{many} {url}").stdout.split() != ["200"]:
+        assert time.monotonic() - began < 30, "still refused"
+        time.sleep(1)
+    print(f"\nlet in again after {time.monotonic() - began:.1f} s")
 
 
 def test_the_shared_address_moves_when_haproxy_stops_answering_and_stays():
     assert len(holder()) == 1, holder()
     first = holder()[0]
     second = next(name for name in PAIR if name != first)
-    ill, peer = (testinfra.get_host(f"podman://{name}") for name in (first, second))
+    ill, peer = known(first), known(second)
     began = time.monotonic()
     assert ill.run("systemctl stop haproxy").rc == 0
     try:
