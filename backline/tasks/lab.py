@@ -141,6 +141,8 @@ def ssh(c: Context, host: str, env: str = "lab", command: str = "") -> None:
         "IdentitiesOnly=yes",
         "-o",
         "StrictHostKeyChecking=yes",
+        # A host that goes away, or comes up, under the connection must not hold it for ever.
+        *("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"),
         "-p",
         str(found[0].ssh_port),
         "backline@127.0.0.1",
