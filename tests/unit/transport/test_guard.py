@@ -76,4 +76,4 @@ def test_a_local_program_is_ended_with_its_children(tmp_path: Path) -> None:
     script = f"sh -c 'echo $$ >{marker}; sleep 60' & wait"
     with pytest.raises(Exception, match="did not finish within 1 s"):
         local.run(["sh", "-c", script], deadline=1)
-    assert not alive(marker)
+    wait_for(lambda: not alive(marker))

@@ -9,6 +9,8 @@ import testinfra
 
 PAIR = ("mol-edge1", "mol-edge2")
 ALONE = "mol-edge3"
+# One of each kind; what is between them names its hosts.
+testinfra_hosts = ["podman://mol-edge2", "podman://mol-edge3"]
 TOOL = "/usr/local/lib/backline/edge-certificate"
 
 
@@ -171,7 +173,7 @@ def test_who_asks_too_often_is_told_to_wait_alone_and_not_for_long():
     eager, calm, exempt = known(PAIR[0]), known(PAIR[1]), known(ALONE)
     url = f"https://{address(ALONE)}/who"
     many = "curl -sk -o /dev/null -w '%{http_code}\n' "
-    codes = eager.run(f"{many} '{url}?[1-80]'").stdout.split()
+    codes = eager.run(f"{many} '{url}?[1-65]'").stdout.split()
     assert codes[:50] == ["200"] * 50 and codes[-1] == "429", codes
     for version in ("--http1.1", "--http2"):
         answer = eager.run(f"curl -sk -i {version} {url}").stdout
