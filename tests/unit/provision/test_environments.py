@@ -67,15 +67,19 @@ def ansible(program: str, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_every_role_takes_what_staging_gives_it() -> None:
+def assert_roles_take(inventory: str | Path, password: str | Path) -> None:
     """Without a connection: only the roles' argument specs are looked at."""
     done = ansible(
-        "ansible-playbook", "-i", "inventory/staging", "playbooks/site.yml",
-        "--vault-password-file", "inventory/staging/vault_password", "--tags", "preflight", "--check",
+        "ansible-playbook", "-i", str(inventory), "playbooks/site.yml",
+        "--vault-password-file", str(password), "--tags", "preflight", "--check",
         "-e", "@playbooks/vars/preflight.yml",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "Validating arguments against arg spec" in done.stdout
+
+
+def test_every_role_takes_what_staging_gives_it() -> None:
+    assert_roles_take("inventory/staging", "inventory/staging/vault_password")
 
 
 def test_the_page_on_own_hosts_leads_to_an_environment_that_the_roles_take(tmp_path: Path) -> None:
@@ -103,13 +107,7 @@ def test_the_page_on_own_hosts_leads_to_an_environment_that_the_roles_take(tmp_p
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    checked = ansible(
-        "ansible-playbook", "-i", str(tmp_path / "inventory" / "prod"), "playbooks/site.yml",
-        "--vault-password-file", str(home / ".prod-vault-password"), "--tags", "preflight", "--check",
-        "-e", "@playbooks/vars/preflight.yml",
-    )  # fmt: skip
-    assert checked.returncode == 0, checked.stdout[-3000:] + checked.stderr[-1000:]
-    assert "Validating arguments against arg spec" in checked.stdout
+    assert_roles_take(tmp_path / "inventory" / "prod", home / ".prod-vault-password")
 
 
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **flags: Any) -> int:
