@@ -61,6 +61,46 @@ class Outcome(Generic[T]):
     error: HostError | None = None
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A piece of work that `Hands` were given has ended, with a value or an error."""
+
+    ticket: int
+    value: Any
+    error: BaseException | None
+
+
+class Hands(Protocol):
+    """Does what may take long, elsewhere, so that whoever decides never waits for one host."""
+
+    def begin(self, ticket: int, host: str, work: Callable[[], Any], deadline: float) -> None:
+        """Starts `work` for `host`; after `deadline` seconds it counts as unreachable."""
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """What has ended, as soon as anything has; empty when nothing did within `seconds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What came of one request of the probe.
+
+    `at`: when it was due, seconds since the epoch. `ms`: from then to the whole answer, or to the
+    error that took its place. `release`: the X-Release of the answer.
+    """
+
+    at: float
+    ms: float
+    status: int | None
+    error: str | None
+    release: str | None
+    path: str
+
+    @property
+    def ok(self) -> bool:
+        """A whole answer came, and it was a page or a redirect."""
+        return self.error is None and self.status is not None and 200 <= self.status < 400
+
+
 Shipped = Callable[[str, int, int], None]
 """Progress of an upload: host, bytes there now, bytes in all."""
 
@@ -75,6 +115,9 @@ class Fleet(Protocol):
 
     def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> None:
         """Puts files into the host's incoming folder; what is there already is not sent again."""
+
+    def hands(self) -> Hands:
+        """Hands for work on these hosts."""
 
     def discard(self, host: str, names: Iterable[str]) -> None:
         """Removes files of these names from the host's incoming folder, and parts of them."""
