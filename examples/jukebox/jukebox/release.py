@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from django.conf import settings
 from django.contrib.staticfiles import finders
 from django.contrib.staticfiles.storage import StaticFilesStorage
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 
 def describe() -> dict[str, str]:
@@ -20,6 +21,19 @@ def describe() -> dict[str, str]:
 def context(request: HttpRequest) -> dict[str, str]:
     """The release, for the foot of each page."""
     return {"release": settings.RELEASE, "version": settings.VERSION}
+
+
+def named(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Adds the release to every answer: whoever gets a bad one can tell which release gave it."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response["X-Release"] = settings.RELEASE
+        return response
+
+    return middleware
 
 
 @cache

@@ -34,7 +34,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # First: health is asked over the socket, by any host name, without a session.
+    # Outermost, so that error pages and the health pages name the release, too.
+    "jukebox.release.named",
+    # Before the others: health is asked over the socket, by any host name, without a session.
     "jukebox.health.HealthMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -11,7 +11,7 @@ urlpatterns = [
     path("", views.catalogue, name="catalogue"),
     path("tracks/<slug:slug>/", views.track, name="track"),
     path("tracks/<slug:slug>/stream", views.stream, name="stream"),
-    path("plays/", views.recent_plays, name="plays"),
+    path("plays/", views.heard, name="plays"),
     path("sign-up/", views.sign_up, name="sign-up"),
     path("sign-in/", LoginView.as_view(redirect_authenticated_user=True), name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),

@@ -6,13 +6,14 @@ import re
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
+from django import forms
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.forms import UserCreationForm
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -41,13 +42,40 @@ def track(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "music/track.html", {"track": found})
 
 
-@login_required
+class Beginning(forms.Form):
+    """A player says which song it begins, and what it calls this hearing."""
+
+    track = forms.SlugField()
+    play = forms.UUIDField()
+
+
 @never_cache
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
+def heard(request: HttpRequest) -> HttpResponse:
+    """What this listener heard of late; by POST, that a song begins."""
+    return begin_play(request) if request.method == "POST" else recent_plays(request)
+
+
+def begin_play(request: HttpRequest) -> HttpResponse:
+    """Has a play recorded: once, however often the player says so."""
+    if not request.user.is_authenticated:
+        return turn_away(request)
+    form = Beginning(request.POST)
+    if "track" in form.errors:
+        raise Http404
+    if "play" in form.errors:
+        return no_uuid()
+    found = get_object_or_404(Track, slug=form.cleaned_data["track"])
+    play = form.cleaned_data["play"]
+    plays.announce(plays.Event.now(play, request.user.pk, found.pk, timezone.now()))
+    return JsonResponse({"play": str(play)}, status=202)
+
+
+@login_required
 def recent_plays(request: HttpRequest) -> HttpResponse:
     """What this listener heard of late."""
-    heard = Play.objects.filter(listener=request.user).select_related("track")[:RECENT]
-    return render(request, "music/plays.html", {"plays": heard})
+    recent = Play.objects.filter(listener=request.user).select_related("track")[:RECENT]
+    return render(request, "music/plays.html", {"plays": recent})
 
 
 @never_cache
@@ -69,6 +97,18 @@ def begins(request: HttpRequest) -> bool:
     return request.method == "GET" and wanted.startswith("bytes=0-") and not PROBE.match(wanted)
 
 
+def turn_away(request: HttpRequest) -> HttpResponse:
+    """To the door for browsers, a plain refusal for programs."""
+    if request.accepts("text/html") and "text/html" in request.headers.get("Accept", ""):
+        return redirect_to_login(request.get_full_path())
+    return HttpResponse("Sign in first: /sign-in/\n", status=401, content_type="text/plain")
+
+
+def no_uuid() -> HttpResponse:
+    """The play's name is none."""
+    return HttpResponseBadRequest("play must be a UUID\n", content_type="text/plain")
+
+
 @require_safe
 def stream(request: HttpRequest, slug: str) -> HttpResponse:
     """Allows a listener to hear a song; nginx then sends the bytes, ranges and all.
@@ -76,14 +116,12 @@ def stream(request: HttpRequest, slug: str) -> HttpResponse:
     `?play=UUID` names the play, so that the many requests of one hearing are counted once.
     """
     if not request.user.is_authenticated:
-        if request.accepts("text/html") and "text/html" in request.headers.get("Accept", ""):
-            return redirect_to_login(request.get_full_path())
-        return HttpResponse("Sign in first: /sign-in/\n", status=401, content_type="text/plain")
+        return turn_away(request)
     found = get_object_or_404(Track, slug=slug)
     try:
         play = UUID(request.GET["play"]) if "play" in request.GET else uuid4()
     except ValueError:
-        return HttpResponseBadRequest("play must be a UUID\n", content_type="text/plain")
+        return no_uuid()
     if begins(request):
         plays.announce(plays.Event.now(play, request.user.pk, found.pk, timezone.now()))
     response = HttpResponse(content_type=found.mime)

@@ -10,11 +10,13 @@ import pytest
 from celery.exceptions import Retry
 from django.contrib.auth.models import User
 from django.db import OperationalError, connection
+from django.http import HttpResponseBase
 from django.test import Client
 from django.utils import timezone
 
 from music import plays, tasks
 from music.models import Play, Track
+from tests.conftest import Sent
 
 
 @pytest.fixture
@@ -144,3 +146,76 @@ def test_nothing_played_yet(browser: Client) -> None:
 @pytest.mark.django_db
 def test_plays_are_for_who_signed_in(visitor: Client) -> None:
     assert visitor.get("/plays/")["Location"] == "/sign-in/?next=/plays/"
+
+
+class TestBeginning:
+    """POST /plays/: a player says that a song begins."""
+
+    @pytest.fixture
+    def token(self, browser: Client) -> str:
+        """What a form of our own carries."""
+        browser.get("/sign-up/")
+        browser.logout()
+        browser.get("/sign-in/")
+        return browser.cookies["csrftoken"].value
+
+    def say(
+        self, client: Client, token: str, accept: str = "*/*", **fields: str
+    ) -> HttpResponseBase:
+        headers = {"x-csrftoken": token, "referer": "https://jukebox.example/", "accept": accept}
+        return client.post("/plays/", fields, headers=headers)
+
+    @pytest.fixture
+    def player(self, browser: Client, listener: User, token: str) -> Client:
+        browser.force_login(listener)
+        return browser
+
+    @pytest.mark.django_db
+    def test_it_is_announced_to_a_worker_once_for_each_time_it_is_said(
+        self, player: Client, listener: User, token: str, track: Track, sent: Sent
+    ) -> None:
+        play = str(uuid4())
+        for _ in range(2):
+            answer = self.say(player, token, track=track.slug, play=play)
+            assert (answer.status_code, answer.json()) == (202, {"play": play})
+        assert [(event.play, event.listener, event.track) for event in sent] == [
+            (play, listener.pk, track.pk)
+        ] * 2
+        for event in sent:
+            tasks.record_play.apply(kwargs=asdict(event), throw=True)
+        assert Play.objects.filter(pk=play).count() == 1
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("play", ["", "1", "x" * 500, "\0", "'; drop table"])
+    def test_a_name_that_is_no_uuid_is_refused(
+        self, player: Client, token: str, track: Track, sent: Sent, play: str
+    ) -> None:
+        assert self.say(player, token, track=track.slug, play=play).status_code == 400
+        assert self.say(player, token, track=track.slug).status_code == 400
+        assert sent == []
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("slug", ["no-such-song", "", "\0", "../x", "x" * 500])
+    def test_no_such_song(
+        self, player: Client, token: str, track: Track, sent: Sent, slug: str
+    ) -> None:
+        assert self.say(player, token, track=slug, play=str(uuid4())).status_code == 404
+        assert sent == []
+
+    @pytest.mark.django_db
+    def test_strangers_are_turned_away(
+        self, browser: Client, token: str, track: Track, sent: Sent
+    ) -> None:
+        fields = {"track": track.slug, "play": str(uuid4())}
+        assert self.say(browser, token, **fields).status_code == 401
+        led = self.say(browser, token, accept="text/html", **fields)
+        assert (led.status_code, led["Location"]) == (302, "/sign-in/?next=/plays/")
+        assert sent == []
+
+    @pytest.mark.django_db
+    def test_a_form_from_elsewhere_is_refused(
+        self, player: Client, track: Track, sent: Sent
+    ) -> None:
+        answer = self.say(player, "x" * 64, track=track.slug, play=str(uuid4()))
+        assert answer.status_code == 403
+        assert sent == []
