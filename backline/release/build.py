@@ -112,6 +112,7 @@ def _make(
             "expand": manifest.migrations.expand,
             "contract": manifest.migrations.contract,
         },
+        probe={"paths": manifest.probe.paths},
     )
     document = workplace / f"{identity}.release.json"
     document.write_text(

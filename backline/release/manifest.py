@@ -82,6 +82,17 @@ class Migrations(_Strict):
     )
 
 
+class Probe(_Strict):
+    """What a rollout asks through the edge all along, as listeners do."""
+
+    paths: Annotated[list[Annotated[str, Field(pattern=r"^/[!-~]*$")]], Field(min_length=1)] = (
+        Field(
+            default=["/"],
+            description="Asked in turn by GET, without signing in; 2xx and 3xx are good answers.",
+        )
+    )
+
+
 class AppManifest(_Strict):
     """The whole of backline.toml."""
 
@@ -110,6 +121,9 @@ class AppManifest(_Strict):
     )
     migrations: Migrations = Field(
         default=Migrations(), description="Commands on the database's schema, see below."
+    )
+    probe: Probe = Field(
+        default=Probe(), description="What a rollout asks through the edge, see below."
     )
 
 

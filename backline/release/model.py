@@ -59,3 +59,4 @@ class Release(_Model):
     files: dict[str, File]
     processes: dict[str, ReleaseProcess]
     migrations: dict[str, list[list[str]]]
+    probe: dict[str, list[str]] = {"paths": ["/"]}

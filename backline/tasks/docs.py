@@ -65,6 +65,7 @@ def _backline_toml() -> str:
         ("`[processes.NAME]`", manifest.Process),
         ("`[processes.NAME.health]`", manifest.Health),
         ("`[migrations]`", manifest.Migrations),
+        ("`[probe]`", manifest.Probe),
     ):
         parts.append(
             f"## {title}\n\n| key | default | what it is |\n|---|---|---|\n" + _rows(model)
@@ -75,7 +76,7 @@ def _backline_toml() -> str:
 def _rows(model: Any) -> str:
     rows = []
     for name, entry in model.model_fields.items():
-        nested = name in {"processes", "migrations", "health"}
+        nested = name in {"processes", "migrations", "health", "probe"}
         default = "required" if entry.is_required() else f"`{entry.default!r}`"
         if not entry.is_required() and (nested or entry.default is None):
             default = "none"

@@ -47,6 +47,15 @@ def test_a_good_one(tmp_path: Path) -> None:
     health = found.processes["web"].health
     assert health and health.as_release() == {"path": "/readyz", "status": 200, "timeout": 2.0}
     assert found.migrations.expand == [["{venv}/bin/python", "manage.py", "migrate"]]
+    assert found.probe.paths == ["/"]
+
+
+def test_the_probes_paths_begin_with_a_slash(tmp_path: Path) -> None:
+    found = load(tmp_path, GOOD + '[probe]\npaths = ["/", "/version?a=1"]\n')
+    assert found.probe.paths == ["/", "/version?a=1"]
+    for wrong in ('["version"]', '["/a b"]', '["/\\r\\nX: y"]', "[]", '"/"'):
+        with pytest.raises(BacklineError, match=r"probe\.paths"):
+            load(tmp_path, GOOD + f"[probe]\npaths = {wrong}\n")
 
 
 @pytest.mark.parametrize(
