@@ -89,12 +89,18 @@ def _chunks(reader: IO[bytes]) -> Iterator[bytes]:
     return iter(lambda: reader.read(CHUNK), b"")
 
 
-def decompress(compressed: Path, target: Path, size: int, sha256: str) -> None:
+def decompress(
+    compressed: Path, target: Path, size: int, sha256: str, base: Path | None = None
+) -> None:
     """Decompress a zstd file into a tar of exactly the signed size and digest.
 
-    Raises `Refused` (bad_archive, bad_digest, too_large).
+    With `base`, the file is a patch to the tar `base`. Raises `Refused` (bad_archive, bad_digest,
+    too_large).
     """
-    argv = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress", "--", str(compressed)]
+    argv = ["zstd", "--decompress", "--stdout", "--quiet", "--no-progress"]
+    if base is not None:
+        argv += [f"--patch-from={base}", "--long=31", "--memory=2048MB"]
+    argv += ["--", str(compressed)]
     try:
         zstd = subprocess.Popen(
             argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=PLAIN_ENVIRONMENT

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 STDIN_LIMIT = 1024 * 1024
 
 USAGE_TEXT = """usage: hostctl VERB < request.json
-       hostctl exec --app APP --process PROCESS --release RELEASE
+       hostctl exec|retire --app APP --process PROCESS --release RELEASE
        hostctl --version | --help | VERB --help
 
 Does one step of a deploy on this host. Reads one JSON object on stdin, writes one on stdout.
-Changing verbs (*) need the live lease of the request's run.
+Changing verbs (*) need the live lease of the request's run, except lease and want.
 """
 EXIT_TEXT = """
 Exit status: 0 done, 1 failed, 2 bad request, 5 lease held by another run, 6 refused by a guard.
@@ -51,6 +51,11 @@ def main(arguments: list[str], host: Host | None = None) -> int:
         from .execute import run
 
         return run(host, arguments[1:])
+    if verb == "retire":
+        from . import retire
+
+        _catch_signals()
+        return retire.run(host, arguments[1:])
     return _answer(host, verb, arguments[1:])
 
 
@@ -58,13 +63,14 @@ def help_text(verb: str = "") -> str:
     """What `--help` prints: of hostctl, or of one verb."""
     from .verbs import COMMON, VERBS
 
-    if verb == "exec":
-        return "hostctl exec --app APP --process PROCESS --release RELEASE\n\nFor units only."
+    if verb in ("exec", "retire"):
+        user = "units" if verb == "exec" else "the timers that `stop` makes"
+        return f"hostctl {verb} --app APP --process PROCESS --release RELEASE\n\nFor {user} only."
     if verb in VERBS:
         found = VERBS[verb]
         fields = ", ".join(COMMON + found.fields)
         return f"hostctl {verb}: {found.summary}\n\nFields of the request: {fields}\n{EXIT_TEXT}"
-    lines = [f"  {name:9}{'*' if v.changes else ' '} {v.summary}" for name, v in VERBS.items()]
+    lines = [f"  {name:10}{'*' if v.changes else ' '} {v.summary}" for name, v in VERBS.items()]
     return USAGE_TEXT + "\n" + "\n".join(lines) + "\n" + EXIT_TEXT
 
 
@@ -142,7 +148,9 @@ def read_request(verb: str, rest: list[str]) -> Request:
             f"{verb} knows no field {', '.join(map(repr, unknown))[:200]}; nothing was changed",
             f"fields: {', '.join(COMMON + VERBS[verb].fields)} (or this hostctl is too old)",
         )
-    return Request(verb, fields)
+    request = Request(verb, fields)
+    request.head()  # whatever the verb: a controller that sends a wrong one is told so
+    return request
 
 
 def _read_stdin(verb: str) -> bytes:

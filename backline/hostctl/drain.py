@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from . import files, record
 from .host import Host
 from .names import Request
 
 FLAG = "/run/backline/drain"
+# The dot keeps it apart from backline-<app>.conf, whatever apps are called.
+PERSISTENT = "/etc/tmpfiles.d/backline.drain.conf"
+TMPFILES = (
+    f"# Written by `hostctl drain`: it stays drained after a reboot.\nf {FLAG} 0644 root root\n"
+)
 
 
 def drain(host: Host, request: Request) -> dict[str, object]:
     """The verb `drain`: nginx answers 404 on /_health while the flag file exists.
 
-    Returns {drained, already}. `show` needs neither app nor lease.
+    Returns {drained, already}. `on` with `"persist": true` outlives a reboot; `off` ends that too.
+    `show` needs neither app nor lease and returns {drained, persist}.
     """
     action = request.choice("action", ("on", "off", "show"))
-    flag = host.path(FLAG)
+    flag, persistent = host.path(FLAG), host.path(PERSISTENT)
     if action == "show":
-        return {"drained": flag.exists()}
-    wanted = action == "on"
+        return {"drained": flag.exists(), "persist": persistent.exists()}
+    persist = request.boolean("persist")
     with record.fenced(host, request):
-        if flag.exists() == wanted:
-            return {"drained": wanted, "already": True}
-        record.change(host, request, "done", action=action)
-        flag.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if wanted:
-            files.write_atomic(flag, f"{request.run()}\n".encode())
+        if action == "on":
+            already = flag.exists() and (persistent.exists() or not persist)
         else:
-            files.remove(flag)
-    return {"drained": wanted, "already": False}
+            already = not flag.exists() and not persistent.exists()
+        if not already:
+            more = {"persist": True} if persist and action == "on" else {}
+            record.change(host, request, "done", action=action, **more)
+            _set(request, action == "on", persist, flag, persistent)
+    return {"drained": action == "on", "already": already}
+
+
+def _set(request: Request, drained: bool, persist: bool, flag: Path, persistent: Path) -> None:
+    if not drained:
+        files.remove(persistent)
+        files.remove(flag)
+        return
+    if persist:
+        files.write_atomic(persistent, TMPFILES.encode())
+    flag.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    files.write_atomic(flag, f"{request.run()}\n".encode())

@@ -16,7 +16,7 @@ from .names import Request
 FLAGS = {"--app": "app", "--process": "process", "--release": "release"}
 
 
-def parse(arguments: list[str]) -> Request:
+def parse(arguments: list[str], verb: str = "exec") -> Request:
     """`--app A --process P --release R` as a checked request. Raises `UsageError`."""
     fields: dict[str, object] = {}
     rest = list(arguments)
@@ -24,14 +24,14 @@ def parse(arguments: list[str]) -> Request:
         flag, equals, value = rest.pop(0).partition("=")
         if flag not in FLAGS:
             raise UsageError(
-                "bad_flag", f"exec: unknown argument {flag}", "see hostctl exec --help"
+                "bad_flag", f"{verb}: unknown argument {flag}", f"see hostctl {verb} --help"
             )
         if not equals:
             if not rest:
-                raise UsageError("bad_flag", f"exec: {flag} needs a value")
+                raise UsageError("bad_flag", f"{verb}: {flag} needs a value")
             value = rest.pop(0)
         fields[FLAGS[flag]] = value
-    request = Request("exec", fields)
+    request = Request(verb, fields)
     request.app(), request.process(), request.release()
     return request
 

@@ -8,14 +8,18 @@ import platform
 import sys
 from pathlib import Path
 
-from . import PROTOCOL, VERSION, files, journal, lease, settings, state, units
+from . import PROTOCOL, VERSION, files, journal, lease, quarantine, runs, settings, state, units
 from .drain import FLAG
 from .host import Host
 from .names import Request, is_release
 
 
 def facts(host: Host, request: Request) -> dict[str, object]:
-    """The verb `facts`: what a preflight wants to know of a host, in one question."""
+    """The verb `facts`: what a preflight wants to know of a host, in one question.
+
+    With an `app`, the answer has its `status` too: one round trip instead of two.
+    """
+    more = {"status": status(host, request)} if request.has("app") else {}
     room = os.statvfs(_existing(host.path("/srv")))
     return {
         "hostctl": VERSION,
@@ -29,6 +33,7 @@ def facts(host: Host, request: Request) -> dict[str, object]:
         "inodes_free": room.f_favail,
         "drained": _drained(host),
         "apps": {name: _app_facts(host, name) for name in settings.apps(host)},
+        **more,
     }
 
 
@@ -65,7 +70,7 @@ def _current(host: Host, app: settings.App) -> str | None:
 
 
 def status(host: Host, request: Request) -> dict[str, object]:
-    """The verb `status`: releases, processes, lease, fence of one app."""
+    """The verb `status`: releases, processes, lease, fence, run and quarantine of one app."""
     app = settings.app(host, request.app())
     known = state.load(host, app.name)
     return {
@@ -78,6 +83,9 @@ def status(host: Host, request: Request) -> dict[str, object]:
         },
         "lease": lease.read_lease(host, app.name),
         "fence": lease.read_fence(host, app.name),
+        "run": runs.load(host, app.name),
+        "contracted": known["contracted"],
+        "quarantine": quarantine.load(host, app.name),
         "drained": _drained(host),
     }
 
@@ -88,6 +96,7 @@ def _release(host: Host, app: settings.App, known: state.State, release: str) ->
         "version": settings.manifest(host, app, release).get("version"),
         "state": known["releases"].get(release, {}).get("state", "staged"),
         "migrated": known["migrated"].get(release, []),
+        "tar": settings.kept_tar(host, app, release).is_file(),
     }
 
 
@@ -98,7 +107,14 @@ def _process(host: Host, app: settings.App, known: state.State, name: str) -> di
         "live": state.live(known, name),
         "previous": state.previous(known, name),
         "instances": [
-            {"release": found.release, "active": found.active, "since": found.since}
+            {
+                "release": found.release,
+                "active": found.active,
+                "since": found.since,
+                "pid": found.pid,
+                "restarts": found.restarts,
+                "unit": found.unit,
+            }
             for found in units.instances(host, process)
         ],
     }

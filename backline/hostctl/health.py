@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import http.client
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import commands, settings, units
 from .errors import HostctlError
@@ -23,41 +23,82 @@ BODY_LIMIT = 64 * 1024
 Sample = dict[str, Any]
 
 
+class Terms(NamedTuple):
+    """What healthy means: `passes` good samples in a row before `deadline` seconds are over.
+
+    With `hold` (seconds) every sample for that long must be good instead; `strict` gives up at the
+    first bad one; `pid` is the main process that must still be there (0: any).
+    """
+
+    passes: int
+    interval: float
+    deadline: float
+    strict: bool = False
+    hold: float = 0.0
+    pid: int = 0
+
+    @property
+    def impatient(self) -> bool:
+        """True when one bad sample is enough."""
+        return self.strict or self.hold > 0
+
+    def met(self, row: int, watched: float) -> bool:
+        """True when `row` good samples in a row, over `watched` seconds, are enough."""
+        return row > 0 and watched >= self.hold if self.hold else row >= self.passes
+
+
 def check(host: Host, request: Request) -> dict[str, object]:
-    """The verb `check`. Returns {healthy, passes, history}."""
+    """The verb `check`. Returns {healthy, passes, history, pid, restarts}."""
     return check_target(
         host,
         target(host, request),
-        passes=request.integer("passes", 3, minimum=1, maximum=100),
-        interval=request.seconds("interval", 0.5, minimum=0.01, maximum=60),
-        deadline=request.seconds("deadline", 30, minimum=0.1, maximum=3600),
+        Terms(
+            passes=request.integer("passes", 3, minimum=1, maximum=100),
+            interval=request.seconds("interval", 0.5, minimum=0.01, maximum=60),
+            deadline=request.seconds("deadline", 30, minimum=0.1, maximum=3600),
+            strict=request.boolean("strict"),
+            hold=request.seconds("for", 0, minimum=0, maximum=3600),
+            pid=request.integer("pid", 0, minimum=0, maximum=2**31),
+        ),
     )
 
 
-def check_target(
-    host: Host, wanted: Target, *, passes: int, interval: float, deadline: float
-) -> dict[str, object]:
-    """Check until `passes` samples in a row are good. Raises `HostctlError` (unhealthy)."""
-    end = host.boottime() + deadline
+def check_target(host: Host, wanted: Target, terms: Terms) -> dict[str, object]:
+    """Check until the terms are met. Raises `HostctlError` (unhealthy)."""
+    began = host.boottime()
+    end = began + terms.hold + terms.deadline
     history: list[Sample] = []
-    row, last = 0, None
+    row, last = 0, (0, 0)
     while True:
         found = units.show(host, wanted.process, wanted.release)
         sample = _sample(host, wanted, found, timeout=max(0.1, end - host.boottime()))
-        life = (found.pid, found.restarts)
-        if row and life != last:
+        life, replaced = (found.pid, found.restarts), terms.pid not in (0, found.pid)
+        if replaced or (row and life != last):
             sample.update(ok=False, detail="it was restarted since the last check")
         last = life
         row = row + 1 if sample["ok"] else 0
         history.append(sample)
-        if row >= passes:
-            return {"healthy": True, "passes": row, "history": history[-HISTORY:]}
-        if found.stopped or host.boottime() + interval >= end:
-            raise _unhealthy(host, wanted, row, history)
-        host.sleep(interval)
+        watched = host.boottime() - began
+        if terms.met(row, watched):
+            return {"healthy": True, **_seen(found, row, history)}
+        late = not terms.hold and host.boottime() + terms.interval >= end
+        if late or found.stopped or replaced or (terms.impatient and not row):
+            raise _unhealthy(host, wanted, found, row, history)
+        host.sleep(min(terms.interval, terms.hold - watched) if terms.hold else terms.interval)
 
 
-def _unhealthy(host: Host, wanted: Target, row: int, history: list[Sample]) -> HostctlError:
+def _seen(found: units.Instance, row: int, history: list[Sample]) -> dict[str, object]:
+    return {
+        "passes": row,
+        "history": history[-HISTORY:],
+        "pid": found.pid,
+        "restarts": found.restarts,
+    }
+
+
+def _unhealthy(
+    host: Host, wanted: Target, found: units.Instance, row: int, history: list[Sample]
+) -> HostctlError:
     tail = units.log_tail(host, wanted.unit)
     return HostctlError(
         "unhealthy",
@@ -65,8 +106,7 @@ def _unhealthy(host: Host, wanted: Target, row: int, history: list[Sample]) -> H
         f"({sum(not entry['ok'] for entry in history)} of {len(history)} checks failed)",
         f"its log ends: {tail or '(empty)'}",
         healthy=False,
-        passes=row,
-        history=history[-HISTORY:],
+        **_seen(found, row, history),
     )
 
 
@@ -80,11 +120,24 @@ def _sample(host: Host, wanted: Target, found: units.Instance, timeout: float) -
         status, detail = _ask_command(host, wanted, health, timeout)
         ok = status == 0
     elif wanted.process.kind == "http":
-        status, detail = _ask_http(host, wanted, health, timeout)
-        ok = status == int(health.get("status", 200))
+        status, body = _ask_http(host, wanted, health, timeout)
+        problem = _problem(health, status, body, host.boottime() - began)
+        ok, detail = problem is None, problem or " ".join(body[:200].split())
     else:
         status, detail, ok = None, "the unit is active", True
     return _result(ok, status, host.boottime() - began, detail)
+
+
+def _problem(health: dict[str, Any], status: int | None, body: str, took: float) -> str | None:
+    """What is wrong with an answer over HTTP, or None."""
+    if status != int(health.get("status", 200)):
+        return " ".join(body[:200].split())
+    if health.get("contains") and str(health["contains"]) not in body:
+        said = " ".join(body[:100].split())
+        return f"the answer does not contain {health['contains']!r}: {said or '(empty)'}"
+    if health.get("within") and took > float(health["within"]):
+        return f"it answered after {took:.3f} s, {float(health['within']):g} s are allowed"
+    return None
 
 
 def _result(ok: bool, status: int | None, seconds: float, detail: str) -> Sample:
@@ -121,7 +174,10 @@ class _SocketConnection(http.client.HTTPConnection):
 def _ask_http(
     host: Host, wanted: Target, health: dict[str, Any], timeout: float
 ) -> tuple[int | None, str]:
-    """GET the health path. `X-Forwarded-Proto: https`, as the edge says it: no redirect then."""
+    """GET the health path: (status, body), or (None, what went wrong).
+
+    `X-Forwarded-Proto: https`, as the edge says it: no redirect then.
+    """
     path = settings.socket_path(host, wanted.app, wanted.release)
     limit = min(timeout, float(health.get("timeout", 2)))
     connection = _SocketConnection(str(path), limit)
@@ -134,4 +190,4 @@ def _ask_http(
         return None, f"no answer on {path.name}: {error or type(error).__name__}"
     finally:
         connection.close()
-    return answer.status, " ".join(body[:200].decode("utf-8", "replace").split())
+    return answer.status, body.decode("utf-8", "replace")

@@ -95,6 +95,20 @@ def read_tail(target: Path) -> Tail:
     return Tail(0, NO_PREDECESSOR, chunk)
 
 
+def newest(host: Host, app: str, *words: str) -> Iterator[dict[str, object]]:
+    """The records that hold all `words`, newest first, looking no further back than 256 KiB."""
+    try:
+        with path(host, app).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return
+    for line in reversed(lines):
+        entry = _parse(line) if all(word.encode() in line for word in words) else None
+        if entry is not None:
+            yield entry
+
+
 def _parse(line: bytes) -> dict[str, object] | None:
     """The record on a line, or None when it is not one or its own hash is wrong."""
     try:

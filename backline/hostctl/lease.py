@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import files, record
+from . import files, record, runs
 from .errors import HostctlError, LeaseHeld, Refused
 from .host import Host
 from .names import Request
@@ -115,7 +115,7 @@ def held(app: str, lease: Lease) -> LeaseHeld:
 
 
 def lease(host: Host, request: Request) -> dict[str, object]:
-    """The verb `lease`: take, renew, release or show. Returns {lease, fence}."""
+    """The verb `lease`: take, renew, release or show. Returns {lease, fence, wanted}."""
     app = request.app()
     action = request.choice("action", ("take", "renew", "release", "show"))
     if action == "show":
@@ -127,25 +127,30 @@ def lease(host: Host, request: Request) -> dict[str, object]:
 
 
 def _answer(host: Host, app: str) -> dict[str, object]:
-    return {"lease": read_lease(host, app), "fence": read_fence(host, app)}
+    return {
+        "lease": read_lease(host, app),
+        "fence": read_fence(host, app),
+        "wanted": runs.wanted(host, app),
+    }
 
 
 def _take(host: Host, request: Request) -> None:
     app, run, token = request.app(), request.run(), request.token()
     fence, live = read_fence(host, app), read_lease(host, app)
     holder = request.text("holder", request.text("actor"))
-    if live is not None:
-        ours = live["run"] == run and live["holder"] == holder
-        if not ours:
-            raise held(app, live)
-        if token == live["token"]:
-            _write(host, request, holder)
-            return
-    if token <= fence:
+    if live is not None and (live["run"], live["holder"]) != (run, holder):
+        raise held(app, live)
+    kept = runs.taken(host, request)
+    again = live is not None and token == live["token"]
+    if not again and token <= fence:
         raise stale(app, token, fence)
-    record.change(host, request, "take", holder=holder)
-    # The fence first: killed in between, the token is burnt and the next try needs a higher one.
-    files.write_atomic(host.state(app) / "fence", f"{token}\n".encode())
+    if kept or not again:
+        record.change(host, request, "take", holder=holder, plan=request.has("plan"))
+    if not again:
+        # The fence first: killed in between, the token is burnt, the next try needs a higher one.
+        files.write_atomic(host.state(app) / "fence", f"{token}\n".encode())
+    if kept:
+        runs.save(host, app, kept)
     _write(host, request, holder)
 
 
@@ -161,12 +166,17 @@ def _release(host: Host, request: Request) -> None:
     fence, live = read_fence(host, app), read_lease(host, app)
     if token < fence:
         raise stale(app, token, fence)
-    if live is None:
-        return
-    if live["run"] != request.run() or live["token"] != token:
+    if live is not None and (live["run"], live["token"]) != (request.run(), token):
         raise held(app, live)
-    record.change(host, request, "release")
-    files.remove(host.state(app) / "lease.json")
+    kept = runs.released(host, request)
+    if live is None and kept is None:
+        return
+    # A lease that ran out is no reason not to say how the run ended: nobody came since.
+    record.change(host, request, "release", **({"ended": kept["ended"]} if kept else {}))
+    if kept:
+        runs.save(host, app, kept)
+    if live is not None:
+        files.remove(host.state(app) / "lease.json")
 
 
 def _write(host: Host, request: Request, holder: str, lifetime: float = LIFETIME) -> None:

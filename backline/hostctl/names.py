@@ -5,6 +5,7 @@ Everything that arrives on stdin passes through `Request`: no other module reads
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ RELEASE = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{7}")
 APP = re.compile(r"[a-z][a-z0-9-]{0,30}")
 PROCESS = re.compile(r"[a-z][a-z0-9-]{0,40}")
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 RESERVED_APPS = frozenset({"incoming"})  # /var/lib/backline/incoming is the folder of uploads
 
 MISSING = object()
@@ -58,6 +60,18 @@ class Request:
         """The fencing token of the run: a positive integer."""
         return self.integer("token", minimum=1, maximum=2**53)
 
+    def head(self) -> dict[str, object] | None:
+        """The end of the controller's journal, {seq, hash}, when it sent this; or None."""
+        if not self.has("head"):
+            return None
+        value = self.fields["head"]
+        if isinstance(value, dict) and set(value) == {"seq", "hash"}:
+            seq, digest = value["seq"], value["hash"]
+            is_number = isinstance(seq, int) and not isinstance(seq, bool) and 0 <= seq <= 2**53
+            if is_number and isinstance(digest, str) and SHA256.fullmatch(digest):
+                return {"seq": seq, "hash": digest}
+        raise self._wrong("head", '{"seq": a whole number, "hash": a SHA-256}')
+
     def has(self, field: str) -> bool:
         """True when the field was sent and is not null."""
         return self.fields.get(field) is not None
@@ -70,6 +84,18 @@ class Request:
         if not isinstance(value, str):
             raise self._wrong(field, "text")
         return "".join(c if c.isprintable() else " " for c in value)[:TEXT_LIMIT]
+
+    def mapping(self, field: str, limit: int) -> dict[str, object]:
+        """A JSON object of at most `limit` bytes, encoded."""
+        value = self.fields.get(field)
+        if not isinstance(value, dict):
+            raise self._wrong(field, "a JSON object")
+        size = len(json.dumps(value, separators=(",", ":")))  # ASCII only: characters are bytes
+        if size > limit:
+            raise UsageError(
+                "too_large", f"{self.verb}: {field} has {size} bytes, {limit} are allowed"
+            )
+        return value
 
     def choice(self, field: str, choices: tuple[str, ...]) -> str:
         """One of `choices`."""

@@ -16,7 +16,9 @@ UPLOAD_LIFETIME = 24 * 3600.0
 def mark(host: Host, request: Request) -> dict[str, object]:
     """The verb `mark`. Returns {release, state, already}."""
     app, release = settings.app(host, request.app()), request.release()
-    verdict = request.choice("state", ("good", "bad"))
+    verdict = request.choice("state", ("good", "bad", "contracted"))
+    if verdict == "contracted":
+        return _mark_contracted(host, request, release)
     settings.manifest(host, app, release)
     with record.fenced(host, request):
         known = state.load(host, app.name)
@@ -31,6 +33,21 @@ def mark(host: Host, request: Request) -> dict[str, object]:
             known["good"].append(release)
         state.save(host, app.name, known)
     return {"release": release, "state": verdict, "already": False}
+
+
+def _mark_contracted(host: Host, request: Request, release: str) -> dict[str, object]:
+    """Remember that a release's contract migration ran: a fact of the database, not of this host.
+
+    So the release need not be here, and the mark stays when it goes.
+    """
+    with record.fenced(host, request):
+        known = state.load(host, request.app())
+        already = release in known["contracted"]
+        if not already:
+            record.change(host, request, "done", release=release, state="contracted")
+            known["contracted"].append(release)
+            state.save(host, request.app(), known)
+    return {"release": release, "state": "contracted", "already": already}
 
 
 def prune(host: Host, request: Request) -> dict[str, object]:
@@ -108,7 +125,7 @@ def _forget(known: state.State, release: str) -> None:
 def _clean_uploads(host: Host, staged: set[str]) -> None:
     """Remove uploads that are staged, or that nobody came back for within a day."""
     for upload in host.incoming.glob("*"):
-        release = RELEASE.match(upload.name)
+        release = RELEASE.match(upload.name.lstrip("."))  # a dot: half fetched
         with contextlib.suppress(OSError):
             age = host.wall() - upload.lstat().st_mtime
             if release and (release[0] in staged or age > UPLOAD_LIFETIME):

@@ -37,20 +37,44 @@ def change(host: Host, request: Request, event: str, **what: object) -> None:
 
     The caller holds the app's lock. Who, from where and why come from the request.
     """
-    entry: dict[str, object] = {
-        "app": request.app(),
-        "verb": request.verb,
-        "event": event,
-        "run": request.run(),
-        "token": request.token(),
-        "actor": request.text("actor") or os.environ.get("SUDO_USER", ""),
-        "origin": origin(),
-        "message": request.text("message"),
-        **what,
-    }
+    entry = {**_who(request, event), **what}
     journal.append(host, request.app(), entry)
     detail = " ".join(f"{key}={value}" for key, value in what.items())
     journal.announce(host, f"{request.verb} {event} {request.app()} {detail}".rstrip(), entry)
+
+
+def _who(request: Request, event: str) -> dict[str, object]:
+    """The part of a record that says who asked for what, and after which record of its own."""
+    head = request.head()
+    return {
+        "app": request.app(),
+        "verb": request.verb,
+        "event": event,
+        "run": request.run() if request.has("run") else None,  # a timer belongs to no run
+        "token": request.token() if request.has("token") else None,
+        "actor": actor(request),
+        "origin": origin(),
+        "message": request.text("message"),
+        **({"controller": head} if head else {}),
+    }
+
+
+def begun(host: Host, request: Request, **what: object) -> bool:
+    """True when this run wrote down `begin` of the same work before and was killed since.
+
+    Then that record stands for the next try too: the journal tells of each piece of work once.
+    """
+    for entry in journal.newest(host, request.app(), *map(str, what.values())):
+        if entry.get("verb") in ("start", "stop", "retire") and what.items() <= entry.items():
+            found = entry["verb"], entry.get("event"), entry.get("run")
+            return found == (request.verb, "begin", request.fields.get("run"))
+    return False
+
+
+def begin(host: Host, request: Request, **what: object) -> None:
+    """`change` for the begin of a long verb, unless that is written down already."""
+    if not begun(host, request, **what):
+        change(host, request, "begin", **what)
 
 
 def outcome(host: Host, request: Request, event: str, **what: object) -> None:
@@ -70,6 +94,11 @@ def refusal(host: Host, request: Request, error: HostctlError) -> None:
         "error": error.code,
     }
     journal.announce(host, f"{request.verb} refused: {error.message}", fields, priority=4)
+
+
+def actor(request: Request) -> str:
+    """Who asks: as the controller says, else the user that sudo knows."""
+    return request.text("actor") or os.environ.get("SUDO_USER", "")
 
 
 def origin() -> str:

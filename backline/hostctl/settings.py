@@ -110,6 +110,11 @@ def release_folder(host: Host, app: App, release: str) -> Path:
     return host.path(f"{app.root}/releases/{release}")
 
 
+def kept_tar(host: Host, app: App, release: str) -> Path:
+    """Where the tar of a staged release is kept, for the patch to the next one. It may be gone."""
+    return release_folder(host, app, release) / "release.tar"
+
+
 def releases(host: Host, app: App) -> list[str]:
     """The IDs of the releases staged on this host, oldest ID first."""
     from .names import is_release

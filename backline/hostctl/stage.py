@@ -1,7 +1,8 @@
 """`hostctl stage`: from an upload to a release that can be started, or to nothing at all.
 
-Order: private copy → signature → manifest → digests → unpack → venv → flush → rename. Until the
-rename, everything is in two dot folders beside the releases, removed however this ends; what an
+Order: private copy → signature → manifest → digests → unpack → venv → flush → rename. What comes
+as a patch to the tar of another release must give exactly the signed tar before it is unpacked.
+Until the rename, everything is in two dot folders beside the releases, removed however this ends; what an
 earlier, killed hostctl left there is removed first.
 """
 
@@ -18,24 +19,27 @@ from .names import Request
 from .settings import App, Manifest
 
 SPARE_BYTES = 64 * 1024 * 1024
-SUFFIXES = (".tar.zst", ".release.json", ".release.json.sig")
+ARCHIVE = ".tar.zst"
+SIGNED = (".release.json", ".release.json.sig")
+SUFFIXES = (ARCHIVE, *SIGNED)
 
 
 def stage(host: Host, request: Request) -> dict[str, object]:
     """The verb `stage`. Returns {staged, already}."""
     app = settings.app(host, request.app())
     release = request.release()
-    uploads = _uploads(host, request)
+    uploads = uploaded(host, request)
     releases = host.path(f"{app.root}/releases")
     with files.locked(host, host.state(app.name) / "stage.lock", wait=2):
         with record.fenced(host, request):
             if settings.release_folder(host, app, release).exists():
                 return _already(host, request, app, uploads)
+            base = _base(host, request, app, uploads)
             record.change(host, request, "begin", release=release)
         try:
             releases.mkdir(parents=True, exist_ok=True)
             files.clean_leftovers(releases)
-            partial = _build(host, app, release, uploads, releases)
+            partial = _build(host, app, release, uploads, base)
             with record.fenced(host, request):
                 _commit(host, app, release, partial)
                 record.change(host, request, "done", release=release)
@@ -53,17 +57,46 @@ def _code(error: BaseException) -> str:
     return error.code if isinstance(error, HostctlError) else type(error).__name__
 
 
-def _uploads(host: Host, request: Request) -> dict[str, Path]:
-    """Where the uploaded files are, by suffix. They must be in the folder of uploads or below."""
+def uploaded(host: Host, request: Request) -> dict[str, Path]:
+    """Where the uploaded files are, by suffix. They must be in the folder of uploads or below.
+
+    With a `base`, a patch takes the place of the archive, under the archive's suffix.
+    """
     incoming = host.incoming
     named = request.text("directory")
     folder = host.path(named) if named else incoming
     inside = os.path.realpath(folder) + "/"
     if not inside.startswith(os.path.realpath(incoming) + "/"):
         raise UsageError(
-            "bad_field", "stage: directory must be /var/lib/backline/incoming or below"
+            "bad_field",
+            f"{request.verb}: directory must be /var/lib/backline/incoming or below",
         )
-    return {suffix: folder / f"{request.release()}{suffix}" for suffix in SUFFIXES}
+    found = {suffix: folder / f"{request.release()}{suffix}" for suffix in SUFFIXES}
+    if request.has("base"):
+        name = f"{request.release()}.from-{request.release('base')}.patch.zst"
+        found[ARCHIVE] = folder / name
+    return found
+
+
+def _base(host: Host, request: Request, app: App, uploads: dict[str, Path]) -> Path | None:
+    """The kept tar that the upload is a patch to; None for a whole archive.
+
+    The folder of uploads keeps the manifest then: only the archive must be sent in full.
+    Raises `HostctlError` (no_base).
+    """
+    if not request.has("base"):
+        return None
+    base = request.release("base")
+    tar = settings.kept_tar(host, app, base)
+    if not tar.is_file():
+        _discard({ARCHIVE: uploads[ARCHIVE]})
+        raise HostctlError(
+            "no_base",
+            f"this host has no archive of {base} to patch; nothing was changed",
+            f"send {request.release()} in full",
+            base=base,
+        )
+    return tar
 
 
 def _already(host: Host, request: Request, app: App, uploads: dict[str, Path]) -> dict[str, object]:
@@ -86,49 +119,60 @@ def _already(host: Host, request: Request, app: App, uploads: dict[str, Path]) -
     return {"staged": True, "already": True}
 
 
-def _build(host: Host, app: App, release: str, uploads: dict[str, Path], releases: Path) -> Path:
+def _build(host: Host, app: App, release: str, uploads: dict[str, Path], base: Path | None) -> Path:
     """Everything before the rename. Returns the finished folder."""
     host.yield_cpu()
+    releases = host.path(f"{app.root}/releases")
     private = releases / f".{release}.incoming"
     partial = releases / f".{release}.partial"
     private.mkdir(0o700)
-    manifest = _receive(host, app, release, uploads, private)
+    manifest = _receive_signed(host, app, release, uploads, private)
+    _receive_archive(manifest, uploads[ARCHIVE], private, base)
     partial.mkdir(0o755)
     archive.unpack(private / "tar", partial, manifest["files"])
-    for suffix in (".release.json", ".release.json.sig"):
+    for suffix in SIGNED:
         (private / suffix).chmod(0o644)
         (private / suffix).rename(partial / suffix[1:])
+    (private / "tar").rename(partial / "release.tar")  # root's alone: the base of later patches
     files.remove_tree(private)
     venv.build(host, app, manifest, partial)
     files.sync_tree(host, partial)
     return partial
 
 
-def _receive(
+def _receive_signed(
     host: Host, app: App, release: str, uploads: dict[str, Path], private: Path
 ) -> Manifest:
-    """Copy the uploads out of reach, verify them, and leave the verified tar in `private`."""
+    """Copy the manifest and its signature out of reach, verify and read them."""
     limits = {".release.json": archive.MANIFEST_LIMIT, ".release.json.sig": archive.SIGNATURE_LIMIT}
     for suffix, limit in limits.items():
         archive.copy_private(uploads[suffix], private / suffix, limit)
     manifest_file = private / ".release.json"
     signature.verify(host, manifest_file, private / ".release.json.sig")
-    manifest = signature.parse(manifest_file.read_bytes(), app.name, release)
+    return signature.parse(manifest_file.read_bytes(), app.name, release)
+
+
+def _receive_archive(manifest: Manifest, upload: Path, private: Path, base: Path | None) -> None:
+    """Copy the archive, or the patch to `base`, and leave the verified tar in `private`.
+
+    Nobody signed a patch: it may be no larger than the archive, and what it makes is checked.
+    """
     signed = manifest["archive"]
     _check_room(private, manifest)
     compressed = private / "zst"
-    found = archive.copy_private(uploads[".tar.zst"], compressed, signed["zst_size"])
-    archive.check_digest(f"{release}.tar.zst", found, signed["zst_sha256"])
-    archive.decompress(compressed, private / "tar", signed["tar_size"], signed["tar_sha256"])
+    found = archive.copy_private(upload, compressed, signed["zst_size"])
+    if base is None:
+        archive.check_digest(upload.name, found, signed["zst_sha256"])
+    archive.decompress(compressed, private / "tar", signed["tar_size"], signed["tar_sha256"], base)
     compressed.unlink()
-    return manifest
 
 
 def _check_room(folder: Path, manifest: Manifest) -> None:
     """Raise `HostctlError` (disk_full) early when staging would surely fill the disk."""
     signed, listed = manifest["archive"], manifest["files"]
     wheels = sum(entry["size"] for name, entry in listed.items() if name.endswith(".whl"))
-    # A wheel unpacks to about four times its size, bytecode included.
+    # The tar is kept and unpacked, hence twice; a wheel unpacks to about four times its size,
+    # bytecode included.
     needed = signed["zst_size"] + 2 * signed["tar_size"] + 4 * wheels + SPARE_BYTES
     found = os.statvfs(folder)
     free = found.f_bavail * found.f_frsize

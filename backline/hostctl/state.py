@@ -1,8 +1,10 @@
 """state.json: which releases this host has, what was said of them, and which one is live.
 
 {"schema_version": 1, "releases": {ID: {"state": "staged|good|bad"}}, "good": [ID, …],
- "live": {PROCESS: {"release": ID, "previous": ID|null}}, "migrated": {ID: ["expand", …]}}
+ "live": {PROCESS: {"release": ID, "previous": ID|null, "switched_at": epoch seconds}},
+ "migrated": {ID: ["expand", …]}, "contracted": [ID, …]}
 `releases` is in the order of staging and `good` in the order of marking: no rule looks at times.
+`contracted` outlives the releases it names: what a contract migration took away stays away.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def load(host: Host, app: str) -> State:
             f"move it away and switch {app} again to the release that serves; see journal.jsonl",
         )
     empty: State = {"schema_version": 1, "releases": {}, "good": [], "live": {}, "migrated": {}}
-    return {**empty, **found}
+    return {**empty, "contracted": [], **found}
 
 
 def save(host: Host, app: str, state: State) -> None:
@@ -52,6 +54,12 @@ def previous(state: State, process: str) -> str | None:
     """The release that was live before the live one, or None."""
     found = state["live"].get(process)
     return found["previous"] if found else None
+
+
+def switched_at(state: State, process: str) -> float | None:
+    """When the live release of a process became live (epoch seconds), if that is known."""
+    found = state["live"].get(process)
+    return found.get("switched_at") if found else None
 
 
 def live_releases(state: State) -> set[str]:

@@ -9,45 +9,51 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
-from . import files, health, record, settings, state, units
+from . import files, health, record, settings, state, timers, units
 from .errors import HostctlError, Refused
 from .host import Host
 from .names import Request
 from .processes import START_DEADLINE, Target, start_target, target
 
 
+class Switched(NamedTuple):
+    """What a switch did: the release before, whether it was live already, and since when it is."""
+
+    previous: str | None
+    already: bool
+    switched_at: float | None
+
+
 def switch(host: Host, request: Request) -> dict[str, object]:
-    """The verb `switch`. Returns {previous, already}."""
-    previous, already = switch_target(host, request, target(host, request))
-    return {"previous": previous, "already": already}
+    """The verb `switch`. Returns {previous, already, switched_at} (epoch seconds)."""
+    return switch_target(host, request, target(host, request))._asdict()
 
 
-def switch_target(host: Host, request: Request, wanted: Target) -> tuple[str | None, bool]:
-    """Make a running release the live one. Returns (the release before it, already live).
-
-    Raises `Refused` (not_running).
-    """
+def switch_target(host: Host, request: Request, wanted: Target) -> Switched:
+    """Make a running release the live one. Raises `Refused` (not_running)."""
     name = wanted.process.name
     with record.fenced(host, request):
+        timers.cancel(host, wanted)
         _refuse_idle(host, wanted)
         known = state.load(host, wanted.app.name)
         old = state.live(known, name)
         if old == wanted.release and _in_place(host, wanted):
-            return state.previous(known, name), True
+            return Switched(state.previous(known, name), True, state.switched_at(known, name))
         before = state.previous(known, name) if old == wanted.release else old
         what = {"process": name, "release": wanted.release, "previous": before}
         record.change(host, request, "begin", **what)
-        _put_in_place(host, wanted)
-        known["live"][name] = {"release": wanted.release, "previous": before}
+        now = _put_in_place(host, wanted)
+        known["live"][name] = {"release": wanted.release, "previous": before, "switched_at": now}
         state.save(host, wanted.app.name, known)
         record.change(host, request, "done", **what)
-    return before, False
+    return Switched(before, False, now)
 
 
 def rollback(host: Host, request: Request) -> dict[str, object]:
     """The verb `rollback`: start if it is not warm, check, switch. Returns {previous, release,
-    started, already}; `to` is the release before the live one unless it is named.
+    started, already, switched_at}; `to` is the release before the live one unless it is named.
     """
     app, name = settings.app(host, request.app()), request.process()
     known = state.load(host, app.name)
@@ -69,12 +75,14 @@ def rollback(host: Host, request: Request) -> dict[str, object]:
     health.check_target(
         host,
         wanted,
-        passes=request.integer("passes", 3 if started else 1, minimum=1, maximum=100),
-        interval=request.seconds("interval", 0.2, minimum=0.01, maximum=60),
-        deadline=request.seconds("deadline", 30, minimum=0.1, maximum=3600),
+        health.Terms(
+            passes=request.integer("passes", 3 if started else 1, minimum=1, maximum=100),
+            interval=request.seconds("interval", 0.2, minimum=0.01, maximum=60),
+            deadline=request.seconds("deadline", 30, minimum=0.1, maximum=3600),
+        ),
     )
-    previous, already = switch_target(host, request, wanted)
-    return {"previous": previous, "release": to, "started": started, "already": already}
+    switched = switch_target(host, request, wanted)._asdict()
+    return {**switched, "release": to, "started": started}
 
 
 def _refuse_idle(host: Host, wanted: Target) -> None:
@@ -110,13 +118,16 @@ def _tmpfiles(host: Host, wanted: Target) -> tuple[Path, bytes]:
     return host.path(f"/etc/tmpfiles.d/backline-{wanted.app.name}.conf"), text.encode()
 
 
-def _put_in_place(host: Host, wanted: Target) -> None:
+def _put_in_place(host: Host, wanted: Target) -> float:
+    """Everything a switch changes. Returns when listeners were sent to the release."""
     if wanted.process.kind == "http":
         path, content = _tmpfiles(host, wanted)
         files.write_atomic(path, content)
         files.point(_current_socket(host, wanted), f"{wanted.release}.sock")
+    now = host.wall()
     units.enable_only(host, wanted.process, wanted.release)
     files.point(host.path(f"{wanted.app.root}/current"), f"releases/{wanted.release}")
+    return now
 
 
 def _in_place(host: Host, wanted: Target) -> bool:

@@ -40,6 +40,16 @@ class Instance(NamedTuple):
         return self.active in ("inactive", "failed") and not self.job
 
     @property
+    def starting(self) -> bool:
+        """Somebody ordered its start, and it is not ready yet."""
+        return self.active == "activating" and not self.crashing
+
+    @property
+    def stopping(self) -> bool:
+        """Somebody ordered its stop: one that crashed has no job while it ends."""
+        return self.active == "deactivating" and self.job
+
+    @property
     def crashing(self) -> bool:
         """Between two automatic restarts."""
         return self.sub == "auto-restart"

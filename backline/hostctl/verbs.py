@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-COMMON = ("app", "run", "token", "actor", "message")
+COMMON = ("app", "run", "token", "actor", "message", "head")
 
 
 class Verb(NamedTuple):
@@ -26,14 +26,16 @@ VERBS = {
     "lease": Verb(
         "lease",
         "lease",
-        ("action", "holder", "lifetime"),
+        ("action", "holder", "lifetime", "plan", "replace", "ended"),
         True,
         "take, renew, release or show the right to change an app",
     ),
+    "want": Verb("runs", "want", ("want",), True, "ask the run at work to pause, go on or give up"),
+    "note": Verb("runs", "note", ("note",), True, "keep a note of the run on this host"),
     "stage": Verb(
         "stage",
         "stage",
-        ("release", "directory"),
+        ("release", "base", "directory"),
         True,
         "verify an uploaded release, unpack it, build its venv",
     ),
@@ -47,7 +49,7 @@ VERBS = {
     "check": Verb(
         "health",
         "check",
-        ("release", "process", "passes", "interval", "deadline"),
+        ("release", "process", "passes", "interval", "deadline", "strict", "for", "pid"),
         False,
         "is a process healthy, several times in a row?",
     ),
@@ -55,9 +57,9 @@ VERBS = {
         "switch", "switch", ("release", "process"), True, "make a running release the live one"
     ),
     "stop": Verb(
-        "processes",
         "stop",
-        ("release", "process", "force", "deadline"),
+        "stop",
+        ("release", "process", "force", "deadline", "after", "wait"),
         True,
         "let a process finish its work and end",
     ),
@@ -75,7 +77,18 @@ VERBS = {
         True,
         "run a release's expand or contract migrations",
     ),
-    "mark": Verb("prune", "mark", ("release", "state"), True, "call a release good or bad"),
+    "mark": Verb(
+        "prune", "mark", ("release", "state"), True, "call a release good, bad or contracted"
+    ),
     "prune": Verb("prune", "prune", ("keep",), True, "remove releases that nothing needs"),
-    "drain": Verb("drain", "drain", ("action",), True, "take this host out of the balancers"),
+    "quarantine": Verb(
+        "quarantine",
+        "quarantine",
+        ("action", "hosts"),
+        True,
+        "remember hosts that deploys leave out",
+    ),
+    "drain": Verb(
+        "drain", "drain", ("action", "persist"), True, "take this host out of the balancers"
+    ),
 }

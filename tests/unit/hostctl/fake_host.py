@@ -75,7 +75,10 @@ class Clock:
 
 
 class FakeSystemd:
-    """systemctl and journalctl, playing instances; http ones answer on their socket."""
+    """systemctl, systemd-run and journalctl, playing instances; http ones answer on their socket.
+
+    What was ordered is kept in a file too: a test that kills hostctl in a child process reads it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -87,6 +90,21 @@ class FakeSystemd:
         self.answer: Callable[[str], int] = lambda path: 200
         self.next_pid = 100
         self.servers: dict[str, socketserver.BaseServer] = {}
+        self.timers: dict[str, tuple[str, list[str]]] = {}  # name: (when, command)
+        self.memory = root / "systemd.json"
+
+    def remember(self) -> None:
+        """Write down every unit and timer."""
+        self.memory.write_text(json.dumps([self.units, self.timers]))
+
+    def recall(self) -> None:
+        """Become what a child that was killed left behind."""
+        if self.memory.exists():
+            self.units, timers = json.loads(self.memory.read_text())
+            self.timers = {name: (when, argv) for name, (when, argv) in timers.items()}
+        for name, unit in self.units.items():
+            if unit["active"] == "active" and "-web@" in name and name not in self.servers:
+                self._serve(name)
 
     def run(self, argv: Any, **options: Any) -> Completed:
         program, *arguments = argv
@@ -95,7 +113,11 @@ class FakeSystemd:
             flags = [word for word in arguments if word.startswith("--")]
             verb, *names = [word for word in arguments if not word.startswith("--")]
             out = getattr(self, "_" + verb.replace("-", "_"))(names, flags)
+            self.remember()
             return out if isinstance(out, Completed) else Completed(0, out or "", "")
+        if program == "systemd-run":
+            self.calls.append(list(argv))
+            return self._schedule(list(argv))
         if program == "journalctl":
             return Completed(0, "Traceback: the worker died\n", "")
         if program == "sync":
@@ -104,6 +126,7 @@ class FakeSystemd:
 
     def unit(self, name: str) -> dict[str, Any]:
         fresh = {"active": "inactive", "sub": "dead", "pid": 0, "restarts": 0, "polls": 0}
+        fresh["job"] = 0
         return self.units.setdefault(name, fresh)
 
     def _show(self, names: list[str], flags: list[str]) -> str:
@@ -120,12 +143,14 @@ class FakeSystemd:
             f"Id={name}\nLoadState={loaded}\nActiveState={unit['active']}\n"
             f"SubState={unit['sub']}\nMainPID={unit['pid']}\nNRestarts={unit['restarts']}\n"
             f"Result=success\nActiveEnterTimestamp=@1800000000\n"
+            + (f"Job={unit['job']}\n" if unit["job"] else "")
         )
 
     def _settle(self, name: str, unit: dict[str, Any]) -> None:
         unit["polls"] -= 1
         if unit["polls"] >= 0:
             return
+        unit["job"] = 0
         if unit["active"] == "deactivating":
             unit.update(active="inactive", sub="dead", pid=0)
             self._unserve(name)
@@ -140,12 +165,27 @@ class FakeSystemd:
     def _start(self, names: list[str], flags: list[str]) -> None:
         unit = self.unit(names[0])
         if unit["active"] != "active":
-            unit.update(active="activating", sub="start", polls=self.starts_after)
+            unit.update(active="activating", sub="start", polls=self.starts_after, job=7)
 
     def _stop(self, names: list[str], flags: list[str]) -> None:
+        if names[0].endswith(".timer"):
+            self.timers.pop(names[0].removesuffix(".timer"), None)
+            return
         unit = self.unit(names[0])
         if unit["active"] not in ("inactive", "failed"):
-            unit.update(active="deactivating", sub="stop", polls=self.stops_after)
+            unit.update(active="deactivating", sub="stop", polls=self.stops_after, job=8)
+
+    def _is_active(self, names: list[str], flags: list[str]) -> Completed:
+        return Completed(0 if names[0].removesuffix(".timer") in self.timers else 3, "", "")
+
+    def _schedule(self, argv: list[str]) -> Completed:
+        options = dict(word[2:].partition("=")[::2] for word in argv[1:] if word[:2] == "--")
+        if options["unit"] in self.timers:
+            return Completed(1, "", f"Unit {options['unit']}.timer was already loaded")
+        command = argv[argv.index("/usr/local/bin/hostctl") :]
+        self.timers[options["unit"]] = (options["on-active"], command)
+        self.remember()
+        return Completed(0, "", "")
 
     def _reset_failed(self, names: list[str], flags: list[str]) -> None:
         self.unit(names[0]).update(active="inactive", sub="dead")
@@ -296,6 +336,20 @@ class Lab:
             known["releases"][release] = {"state": "staged"}
         state_path.parent.mkdir(parents=True, exist_ok=True)
         state_path.write_text(json.dumps(known))
+
+    def upload_patch(self, release: str, base: str, **options: Any) -> Path:
+        """Upload `release` as a patch to the kept tar of `base`; returns the patch."""
+        folder = self.upload(release, **options)
+        archive = folder / f"{release}.tar.zst"
+        tar = archive.with_name("new.tar")
+        subprocess.run(["zstd", "-q", "-d", "-o", str(tar), str(archive)], check=True)
+        patch = folder / f"{release}.from-{base}.patch.zst"
+        kept = self.releases / base / "release.tar"
+        argv = ["zstd", "-q", "-f", "--long=31", f"--patch-from={kept}", "-o", str(patch)]
+        subprocess.run([*argv, str(tar)], check=True)
+        tar.unlink()
+        archive.unlink()
+        return patch
 
     def upload(self, release: str = R1, **options: Any) -> Path:
         """Build, sign and upload a release; returns the folder of uploads."""

@@ -58,7 +58,7 @@ def test_it_runs_alone_and_isolated(program: Path, tmp_path: Path) -> None:
         [*argv, "facts"], input=b"{}", cwd=tmp_path, env={}, capture_output=True, check=False
     )
     answer = json.loads(ended.stdout)
-    assert (ended.returncode, answer["ok"], answer["protocol"]) == (0, True, 1)
+    assert (ended.returncode, answer["ok"], answer["protocol"]) == (0, True, 2)
     assert len(answer["hostctl_sha256"]) == 64
     version = subprocess.run([*argv, "--version"], capture_output=True, text=True, check=True)
     assert version.stdout.startswith("hostctl ")

@@ -14,7 +14,9 @@ def lease(lab: Lab) -> dict[str, object] | None:
 
 
 def test_take_show_renew_release(lab: Lab) -> None:
-    assert lab.ok("lease", action="show") == {"ok": True, "lease": None, "fence": 0}
+    assert lab.ok("lease", action="show") == {
+        "ok": True, "lease": None, "fence": 0, "wanted": None
+    }  # fmt: skip
     answer = lab.ok("lease", action="take", holder="ann@desk", lifetime=60)
     assert answer["fence"] == 1
     assert answer["lease"] == {
@@ -22,7 +24,9 @@ def test_take_show_renew_release(lab: Lab) -> None:
     }  # fmt: skip
     lab.clock.sleep(50)
     assert lab.ok("lease", action="renew")["lease"]["expires_in"] == 60.0
-    assert lab.ok("lease", action="release") == {"ok": True, "lease": None, "fence": 1}
+    assert lab.ok("lease", action="release") == {
+        "ok": True, "lease": None, "fence": 1, "wanted": None
+    }  # fmt: skip
     assert lab.ok("lease", action="release")["lease"] is None
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+from backline.hostctl import record
+from backline.hostctl.names import Request
 
 from .fake_host import PROCESSES, R1, R2, Lab
 
@@ -172,3 +176,120 @@ def test_a_health_command_that_hangs_is_killed(lab: Lab) -> None:
     lab.ok("start", release=R1, process="worker-plays")
     _, answer = lab.call("check", release=R1, process="worker-plays", deadline=0.5)
     assert "within 0.2 s" in answer["error"]["message"]
+
+
+def test_a_start_under_way_is_joined(ready: Lab) -> None:
+    """Its controller was killed and another one starts it again: once ordered, once written."""
+    ready.systemd._start([UNIT.format(R1)], [])
+    ready.systemd.unit(UNIT.format(R1))["polls"] = 5
+    entries, calls = len(ready.journal()), len(ready.systemd.calls)
+    answer = ready.ok("start", release=R1, process="web")
+    assert answer == {"ok": True, "unit": UNIT.format(R1), "already": True}
+    assert len(ready.journal()) == entries
+    assert ["systemctl", "start", "--no-block", UNIT.format(R1)] not in ready.systemd.calls[calls:]
+
+
+def test_a_joined_start_that_fails_says_so_and_writes_nothing(ready: Lab) -> None:
+    ready.systemd.fails_to_start.add(UNIT.format(R1))
+    ready.systemd._start([UNIT.format(R1)], [])
+    ready.systemd.unit(UNIT.format(R1))["polls"] = 5
+    assert ready.refused("start", release=R1, process="web") == (1, "start_failed")
+    assert [e["event"] for e in ready.journal()] == ["take"]
+
+
+def test_a_begin_without_an_order_stands_for_the_next_try_of_the_run(ready: Lab) -> None:
+    what = {"process": "web", "release": R1}
+    request = Request("start", {"app": "jukebox", "run": "run-1", "token": 1, **what})
+    record.change(ready.host, request, "begin", **what)
+    ready.ok("start", **what)
+    assert [e["event"] for e in ready.journal()] == ["take", "begin", "done"]
+    ready.ok("stop", **what)
+    ready.ok("start", **what)
+    assert [e["event"] for e in ready.journal()][3:] == ["begin", "done", "begin", "done"]
+
+
+def test_the_begin_of_another_run_is_not_ours(ready: Lab) -> None:
+    what = {"process": "web", "release": R1}
+    request = Request("start", {"app": "jukebox", "run": "run-0", "token": 1, **what})
+    record.change(ready.host, request, "begin", **what)
+    ready.ok("start", **what)
+    assert [e["run"] for e in ready.journal()] == ["run-1", "run-0", "run-1", "run-1"]
+
+
+def test_a_stop_that_nobody_waits_for(ready: Lab) -> None:
+    what = {"process": "worker-plays", "release": R1}
+    ready.ok("start", **what)
+    ready.systemd.stops_after = 50
+    expected = {"ok": True, "stopped": False, "finishing": True, "already": False}
+    assert ready.ok("stop", wait=False, **what) == expected
+    assert ready.ok("stop", wait=False, **what)["already"] is True
+    assert ready.ok("stop", **what) == {"ok": True, "stopped": True, "already": True}
+    assert [e["event"] for e in ready.journal() if e["verb"] == "stop"] == ["begin"]
+    stops = [
+        call for call in ready.systemd.calls if call[:3] == ["systemctl", "stop", "--no-block"]
+    ]
+    assert len(stops) == 1
+
+
+def test_what_crashed_and_ends_by_itself_is_still_ordered_to_stop(ready: Lab) -> None:
+    """systemd would start it again: its end is not the stop that was asked for."""
+    what = {"process": "worker-plays", "release": R1}
+    ready.ok("start", **what)
+    unit = ready.systemd.unit(f"jukebox-worker-plays@{R1}.service")
+    unit.update(active="deactivating", polls=3, job=0)
+    assert ready.ok("stop", **what)["already"] is False
+
+
+def test_one_bad_sample_is_enough_when_strict(ready: Lab) -> None:
+    ready.ok("start", release=R1, process="web")
+    answers = iter([200, 503])
+    ready.systemd.answer = lambda path: next(answers, 200)
+    fields: dict[str, Any] = {"release": R1, "process": "web", "passes": 9}
+    status, answer = ready.call("check", strict=True, **fields)
+    assert (status, answer["error"]["code"]) == (1, "unhealthy")
+    assert len(answer["error"]["history"]) == 2
+    answer = ready.ok("check", strict=True, **fields)
+    assert (answer["pid"], answer["restarts"]) == (101, 0)
+
+
+def test_healthy_for_a_while_is_every_sample_of_it(ready: Lab) -> None:
+    ready.ok("start", release=R1, process="web")
+    before = ready.clock.boottime
+    answer = ready.ok("check", release=R1, process="web", interval=2, deadline=1, **{"for": 9})
+    assert ready.clock.boottime - before == pytest.approx(9)
+    assert [sample["ok"] for sample in answer["history"]] == [True] * 6
+    answers = iter([200, 200, 503])
+    ready.systemd.answer = lambda path: next(answers, 200)
+    before = ready.clock.boottime
+    refused = ready.refused("check", release=R1, process="web", interval=2, **{"for": 9})
+    assert refused == (1, "unhealthy") and ready.clock.boottime - before == pytest.approx(4)
+
+
+def test_another_main_process_is_a_restart(ready: Lab) -> None:
+    ready.ok("start", release=R1, process="web")
+    pid = ready.ok("check", release=R1, process="web", passes=1)["pid"]
+    ready.ok("check", release=R1, process="web", passes=1, pid=pid)
+    before = ready.clock.boottime
+    status, answer = ready.call("check", release=R1, process="web", passes=1, pid=pid + 1)
+    assert status == 1 and "restarted" in answer["error"]["message"]
+    assert answer["error"]["pid"] == pid and ready.clock.boottime == before
+
+
+def test_an_answer_must_contain_what_the_release_says_in_time(lab: Lab) -> None:
+    health = {"path": "/readyz", "contains": "jukebox-web", "within": 0.5}
+    lab.plant(R1, processes={"web": {**PROCESSES["web"], "health": health}})
+    lab.plant(R2, processes={"web": {**PROCESSES["web"], "health": {**health, "contains": "x9"}}})
+    lab.take()
+    for release in (R1, R2):
+        lab.ok("start", release=release, process="web")
+    lab.ok("check", release=R1, process="web", passes=1)
+    _, answer = lab.call("check", release=R2, process="web", strict=True)
+    assert "does not contain 'x9'" in answer["error"]["message"]
+
+    def slow(path: str) -> int:
+        lab.clock.sleep(0.6)
+        return 200
+
+    lab.systemd.answer = slow
+    _, answer = lab.call("check", release=R1, process="web", strict=True)
+    assert "answered after 0.600 s" in answer["error"]["message"]

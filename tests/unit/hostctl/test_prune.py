@@ -106,7 +106,7 @@ def test_drain_is_a_flag_with_a_lease(lab: Lab) -> None:
 def test_facts_of_a_bare_host(lab: Lab) -> None:
     lab.plant(R1)
     answer = lab.ok("facts", app=..., run=..., token=...)
-    assert answer["protocol"] == 1 and answer["time"] == lab.clock.wall
+    assert answer["protocol"] == 2 and answer["time"] == lab.clock.wall
     assert answer["disk_free"] > 0 and answer["inodes_free"] > 0
     assert answer["apps"] == {
         "jukebox": {
@@ -125,10 +125,17 @@ def test_status_tells_live_and_warm_apart(lab: Lab) -> None:
     web = answer["processes"]["web"]
     assert (web["kind"], web["live"], web["previous"]) == ("http", R2, R1)
     assert web["instances"] == [
-        {"release": R1, "active": "active", "since": 1800000000.0},
-        {"release": R2, "active": "active", "since": 1800000000.0},
+        {
+            "release": release,
+            "active": "active",
+            "since": 1800000000.0,
+            "pid": pid,
+            "restarts": 0,
+            "unit": f"jukebox-web@{release}.service",
+        }
+        for release, pid in ((R1, 101), (R2, 102))
     ]
     assert answer["current"] == R2 and answer["lease"]["holder"] == "ann"
     assert answer["releases"][0] == {
-        "id": R1, "version": "1.1", "state": "staged", "migrated": []
+        "id": R1, "version": "1.1", "state": "staged", "migrated": [], "tar": False
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,12 @@ from backline.hostctl.verbs import VERBS
 
 from .fake_host import R1, Lab
 
+LEASELESS = ("lease", "want")
+MORE: dict[str, dict[str, Any]] = {
+    "drain": {"action": "on"},
+    "note": {"note": {"text": "hello"}},
+    "quarantine": {"action": "set", "hosts": {}},
+}
 ODD_NAMES = ["", "../etc", "a/b", "Jukebox", "-x", "a b", "a\n", "a\0", "é", "a" * 40, 7, None, []]
 
 
@@ -111,7 +118,7 @@ def test_help_names_every_verb_and_field(capsys: pytest.CaptureFixture[str]) -> 
         out = capsys.readouterr().out
         assert all(field in out for field in declared.fields)
     assert cli.main(["--version"]) == 0
-    assert "protocol 1" in capsys.readouterr().out
+    assert "protocol 2" in capsys.readouterr().out
     assert cli.main([]) == 2
 
 
@@ -119,11 +126,9 @@ def test_every_changing_verb_needs_a_lease(lab: Lab) -> None:
     lab.plant(R1)
     fields = {"process": "web", "phase": "expand", "state": "good", "release": R1, "to": R1}
     for verb, declared in VERBS.items():
-        if not declared.changes or verb == "lease":
+        if not declared.changes or verb in LEASELESS:
             continue
-        accepted = {k: v for k, v in fields.items() if k in declared.fields}
-        if verb == "drain":
-            accepted["action"] = "on"
+        accepted = {k: v for k, v in fields.items() if k in declared.fields} | MORE.get(verb, {})
         assert lab.refused(verb, **accepted) == (6, "lease_required"), verb
     assert not lab.path("run/backline/drain").exists()
     assert not lab.path("var/lib/backline/jukebox/journal.jsonl").exists()

@@ -36,7 +36,7 @@ def test_a_release_is_staged_whole(lab: Lab) -> None:
     assert lab.ok("stage", release=R1) == {"ok": True, "staged": True, "already": False}
     release = lab.releases / R1
     assert sorted(path.name for path in release.iterdir()) == [
-        "app", "release.json", "release.json.sig", "venv", "wheelhouse"
+        "app", "release.json", "release.json.sig", "release.tar", "venv", "wheelhouse"
     ]  # fmt: skip
     assert (release / "app/static/a.css").read_bytes() == b"a{}\n"
     assert (release / "app/run.sh").stat().st_mode & 0o777 == 0o755

@@ -33,7 +33,7 @@ def live(lab: Lab, process: str = "web") -> object:
 
 def test_switch_changes_what_serves_now_and_after_a_reboot(served: Lab) -> None:
     assert served.ok("switch", release=R2, process="web") == {
-        "ok": True, "previous": R1, "already": False
+        "ok": True, "previous": R1, "already": False, "switched_at": served.clock.wall
     }  # fmt: skip
     assert current(served) == (f"{R2}.sock", f"releases/{R2}")
     assert served.systemd.enabled() == {UNIT.format("web", R2)}
@@ -44,10 +44,11 @@ def test_switch_changes_what_serves_now_and_after_a_reboot(served: Lab) -> None:
 
 
 def test_switching_again_is_harmless_and_still_knows_the_one_before(served: Lab) -> None:
-    served.ok("switch", release=R2, process="web")
+    switched_at = served.ok("switch", release=R2, process="web")["switched_at"]
+    served.clock.sleep(9)
     entries = len(served.journal())
     assert served.ok("switch", release=R2, process="web") == {
-        "ok": True, "previous": R1, "already": True
+        "ok": True, "previous": R1, "already": True, "switched_at": switched_at
     }  # fmt: skip
     assert len(served.journal()) == entries
 
@@ -108,7 +109,8 @@ def test_workers_are_enabled_and_have_no_socket(lab: Lab) -> None:
 def test_rollback_to_a_warm_release_starts_nothing(served: Lab) -> None:
     served.ok("switch", release=R2, process="web")
     assert served.ok("rollback", process="web") == {
-        "ok": True, "previous": R2, "release": R1, "started": False, "already": False
+        "ok": True, "previous": R2, "release": R1, "started": False, "already": False,
+        "switched_at": served.clock.wall,
     }  # fmt: skip
     assert current(served)[0] == f"{R1}.sock"
 
