@@ -31,15 +31,35 @@ class Health(_Strict):
     )
     status: int = Field(default=200, ge=100, le=599, description="The status that means healthy.")
     timeout: float = Field(default=2.0, gt=0, le=60, description="Seconds for one answer.")
+    contains: Word | None = Field(
+        default=None, description="Text that the first 64 KiB of the answer must contain (http)."
+    )
+    within: float | None = Field(
+        default=None, gt=0, le=60, description="Seconds; a slower answer counts as failed (http)."
+    )
     command: Command | None = Field(
         default=None, description="Healthy when it ends with 0 (worker, singleton)."
     )
 
+    @model_validator(mode="after")
+    def _answers_are_http(self) -> Health:
+        if self.command is not None or self.path is None:
+            for name in ("contains", "within"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"health.{name} is about an answer over HTTP: it needs path")
+        return self
+
     def as_release(self) -> dict[str, Any]:
-        """The form in release.json."""
+        """The form in release.json; what was not asked for is left out."""
         if self.command is not None:
             return {"command": self.command, "timeout": self.timeout}
-        return {"path": self.path, "status": self.status, "timeout": self.timeout}
+        asked = {"contains": self.contains, "within": self.within}
+        return {
+            "path": self.path,
+            "status": self.status,
+            "timeout": self.timeout,
+            **{name: value for name, value in asked.items() if value is not None},
+        }
 
 
 class Process(_Strict):

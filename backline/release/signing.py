@@ -13,6 +13,7 @@ from backline.transport import local
 
 PRINCIPAL = "release@backline"
 NAMESPACE = "backline-release"
+PROGRAM_NAMESPACE = "backline-hostctl"
 SECONDS = 60.0
 
 
@@ -49,15 +50,23 @@ def signer_line(key: Path) -> str:
             f"the public half {public} is missing", hint=f"ssh-keygen -y -f {key} > {public}"
         )
     kind, blob = public.read_text(encoding="utf-8").split()[:2]
-    return f'{PRINCIPAL} namespaces="{NAMESPACE}" {kind} {blob}'
+    return f'{PRINCIPAL} namespaces="{NAMESPACE},{PROGRAM_NAMESPACE}" {kind} {blob}'
 
 
-def sign(path: Path, key: Path) -> Path:
+def sign_hostctl(path: Path, key: Path) -> Path:
+    """Signs a built hostctl, for the hosts' verb `update`; returns the signature's path.
+
+    The namespace is its own: a signed release is never taken for a program, nor the other way.
+    """
+    return sign(path, key, PROGRAM_NAMESPACE)
+
+
+def sign(path: Path, key: Path, namespace: str = NAMESPACE) -> Path:
     """Signs `path` with `key`; returns the signature's path (`path` + .sig)."""
     signature = path.with_name(path.name + ".sig")
     signature.unlink(missing_ok=True)
     done = local.run(
-        ["ssh-keygen", "-Y", "sign", "-q", "-f", str(key), "-n", NAMESPACE, str(path)],
+        ["ssh-keygen", "-Y", "sign", "-q", "-f", str(key), "-n", namespace, str(path)],
         deadline=SECONDS,
     )
     if done.code or not signature.exists():

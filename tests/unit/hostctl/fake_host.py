@@ -272,7 +272,7 @@ class Lab:
         ):
             (self.root / folder).mkdir(parents=True)
         public = self.keys["release"].with_suffix(".pub").read_text()
-        signer = f'release@backline namespaces="backline-release" {public}'
+        signer = f'release@backline namespaces="backline-release,backline-hostctl" {public}'
         self.path("etc/backline/allowed_signers").write_text(signer)
         self.path("etc/jukebox/jukebox.env").write_text("JUKEBOX_SECRET_KEY=s3cret-value\n")
         self.path("etc/backline/apps/jukebox/app.json").write_text('{"app": "jukebox"}')

@@ -50,6 +50,14 @@ def test_a_good_one(tmp_path: Path) -> None:
     assert found.probe.paths == ["/"]
 
 
+def test_what_an_answer_must_hold_travels_with_the_release(tmp_path: Path) -> None:
+    asked = 'path = "/readyz"\ncontains = "ok"\nwithin = 0.5'
+    health = load(tmp_path, GOOD.replace('path = "/readyz"', asked)).processes["web"].health
+    assert health and health.as_release() == {
+        "path": "/readyz", "status": 200, "timeout": 2.0, "contains": "ok", "within": 0.5
+    }  # fmt: skip
+
+
 def test_the_probes_paths_begin_with_a_slash(tmp_path: Path) -> None:
     found = load(tmp_path, GOOD + '[probe]\npaths = ["/", "/version?a=1"]\n')
     assert found.probe.paths == ["/", "/version?a=1"]
@@ -69,6 +77,8 @@ def test_the_probes_paths_begin_with_a_slash(tmp_path: Path) -> None:
         ("stop_timeout = 20", "stop_timeout = 'soon'", 11, "processes.web.stop_timeout"),
         ("stop_timeout = 20", "stop_time = 20", 11, "unknown key 'processes.web.stop_time'"),
         ('path = "/readyz"', 'path = "readyz"', 14, "processes.web.health.path"),
+        ('path = "/readyz"', 'path = "/readyz"\nwithin = -1', 15, "processes.web.health.within"),
+        ('command = ["true"] }', 'command = ["true"], contains = "x" }', 20, "needs path"),
         ('[processes.web.health]\npath = "/readyz"\n', "", 4, "an http process needs a health"),
         ('{ command = ["true"] }', '{ path = "/" }', 16, "a worker has no socket to ask"),
         ('hosts = "worker"\n', "", 16, "'processes.worker.hosts' is missing"),

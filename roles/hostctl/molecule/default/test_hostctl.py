@@ -10,7 +10,7 @@ def ask(host, verb, request, user="deploy"):
 
 def test_the_deploying_user_runs_hostctl(host):
     status, facts = ask(host, "facts", {})
-    assert status == 0 and facts["protocol"] == 1
+    assert status == 0 and facts["protocol"] == 2
     assert facts["python"].startswith("3.11") and facts["disk_free"] > 0
     assert facts["hostctl_sha256"] == host.file("/usr/local/bin/hostctl").sha256sum
 
@@ -43,7 +43,7 @@ def test_uploads_have_a_place_of_their_own(host):
 def test_the_signers_are_ones_ssh_keygen_can_read(host):
     lines = host.file("/etc/backline/allowed_signers").content_string.splitlines()
     assert [line for line in lines if not line.startswith("#")] == [
-        'release@backline namespaces="backline-release" '
+        'release@backline namespaces="backline-release,backline-hostctl" '
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ8aPmPqZWzTqHq0l3tLbYgqzVbFvTPXJtYl0mFdn0aT ci"
     ]
 
