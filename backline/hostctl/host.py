@@ -31,8 +31,8 @@ class Runner(Protocol):
         stdin: bytes = b"",
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
-        user: str | None = None,
-        group: str | None = None,
+        user: str | int | None = None,
+        group: str | int | None = None,
     ) -> Completed: ...
 
 
@@ -43,8 +43,8 @@ def run_command(
     stdin: bytes = b"",
     cwd: str | None = None,
     env: Mapping[str, str] | None = None,
-    user: str | None = None,
-    group: str | None = None,
+    user: str | int | None = None,
+    group: str | int | None = None,
 ) -> Completed:
     """The real `Runner`. A missing program is status 127, with the reason in `err`."""
     import signal

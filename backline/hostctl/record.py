@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from . import files, journal
 from .errors import HostctlError
@@ -39,15 +39,25 @@ def change(host: Host, request: Request, event: str, **what: object) -> None:
     """
     entry = {**_who(request, event), **what}
     journal.append(host, request.app(), entry)
-    detail = " ".join(f"{key}={value}" for key, value in what.items())
-    journal.announce(host, f"{request.verb} {event} {request.app()} {detail}".rstrip(), entry)
+    said = f"{request.verb} {event} {request.app()} {_words(what)}"
+    journal.announce(host, said.rstrip(), entry)
+
+
+def announce(host: Host, request: Request, event: str, **what: object) -> None:
+    """Tell journald alone of a change that belongs to the host and not to an app."""
+    entry = {**_who(request, event), **what}
+    journal.announce(host, f"{request.verb} {event} {_words(what)}".rstrip(), entry)
+
+
+def _words(what: Mapping[str, object]) -> str:
+    return " ".join(f"{key}={value}" for key, value in what.items())
 
 
 def _who(request: Request, event: str) -> dict[str, object]:
     """The part of a record that says who asked for what, and after which record of its own."""
     head = request.head()
     return {
-        "app": request.app(),
+        "app": request.app() if request.has("app") else None,
         "verb": request.verb,
         "event": event,
         "run": request.run() if request.has("run") else None,  # a timer belongs to no run

@@ -1,11 +1,11 @@
-"""Is this manifest one that an allowed signer signed, and is it well formed?"""
+"""Is this file one that an allowed signer signed, and is a manifest well formed?"""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import HostctlError, Refused
 from .host import Host
@@ -13,7 +13,6 @@ from .settings import Manifest
 
 ALLOWED_SIGNERS = "/etc/backline/allowed_signers"
 PRINCIPAL = "release@backline"
-NAMESPACE = "backline-release"
 SCHEMA_VERSION = 1
 FILES_LIMIT = 200_000
 TOP_FOLDERS = ("app", "wheelhouse")
@@ -21,26 +20,38 @@ MODES = ("0644", "0755")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def verify(host: Host, manifest: Path, signature: Path) -> None:
-    """Check the signature of the file `manifest`. Raises `Refused` (no_signers, bad_signature)."""
+class Kind(NamedTuple):
+    """What was signed: the namespace of its signature, its name, and what stays if it is bad."""
+
+    namespace: str
+    name: str
+    unchanged: str
+
+
+RELEASE = Kind("backline-release", "release", "nothing was unpacked, the running release stays")
+PROGRAM = Kind("backline-hostctl", "hostctl", "nothing was replaced")
+
+
+def verify(host: Host, signed: Path, signature: Path, kind: Kind = RELEASE) -> None:
+    """Check the signature of the file `signed`. Raises `Refused` (no_signers, bad_signature)."""
     signers = host.path(ALLOWED_SIGNERS)
     if not signers.is_file():
         raise Refused(
             "no_signers",
-            f"this host trusts no signer: {ALLOWED_SIGNERS} is missing; nothing was unpacked",
+            f"this host trusts no signer: {ALLOWED_SIGNERS} is missing; {kind.unchanged}",
             "set hostctl_allowed_signers in the inventory and run the playbook",
         )
     argv = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", PRINCIPAL]
-    argv += ["-n", NAMESPACE, "-s", str(signature)]
-    ended = host.run(argv, timeout=30, stdin=manifest.read_bytes())
+    argv += ["-n", kind.namespace, "-s", str(signature)]
+    ended = host.run(argv, timeout=30, stdin=signed.read_bytes())
     if ended.status == 127:
         raise HostctlError("ssh_keygen_missing", ended.err, "apt-get install openssh-client")
     if ended.status != 0:
         said = " ".join((ended.err or ended.out).split())[:200]
         raise Refused(
             "bad_signature",
-            f"the release's signature is not one of an allowed signer ({said}); "
-            "nothing was unpacked, the running release stays",
+            f"the signature of the {kind.name} is not one of an allowed signer ({said}); "
+            f"{kind.unchanged}",
             f"sign it with a key of {ALLOWED_SIGNERS}, or find out who changed it",
         )
 

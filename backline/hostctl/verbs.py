@@ -32,6 +32,13 @@ VERBS = {
     ),
     "want": Verb("runs", "want", ("want",), True, "ask the run at work to pause, go on or give up"),
     "note": Verb("runs", "note", ("note",), True, "keep a note of the run on this host"),
+    "fetch": Verb(
+        "fetch",
+        "fetch",
+        ("release", "base", "directory", "files", "deadline"),
+        True,
+        "pull a release's files from an HTTP store, for stage",
+    ),
     "stage": Verb(
         "stage",
         "stage",
@@ -88,6 +95,7 @@ VERBS = {
         True,
         "remember hosts that deploys leave out",
     ),
+    "update": Verb("update", "update", ("force",), True, "replace hostctl by a newer, signed one"),
     "drain": Verb(
         "drain", "drain", ("action", "persist"), True, "take this host out of the balancers"
     ),

@@ -91,6 +91,7 @@ class FakeSystemd:
         self.next_pid = 100
         self.servers: dict[str, socketserver.BaseServer] = {}
         self.timers: dict[str, tuple[str, list[str]]] = {}  # name: (when, command)
+        self.schedules = True  # False: systemd-run fails
         self.memory = root / "systemd.json"
 
     def remember(self) -> None:
@@ -180,7 +181,7 @@ class FakeSystemd:
 
     def _schedule(self, argv: list[str]) -> Completed:
         options = dict(word[2:].partition("=")[::2] for word in argv[1:] if word[:2] == "--")
-        if options["unit"] in self.timers:
+        if options["unit"] in self.timers or not self.schedules:
             return Completed(1, "", f"Unit {options['unit']}.timer was already loaded")
         command = argv[argv.index("/usr/local/bin/hostctl") :]
         self.timers[options["unit"]] = (options["on-active"], command)

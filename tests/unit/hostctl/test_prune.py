@@ -103,6 +103,21 @@ def test_drain_is_a_flag_with_a_lease(lab: Lab) -> None:
     assert not flag.exists() and lab.ok("drain", action="off")["already"] is True
 
 
+def test_a_persistent_drain_outlives_a_reboot(lab: Lab) -> None:
+    flag, kept = lab.path("run/backline/drain"), lab.path("etc/tmpfiles.d/backline.drain.conf")
+    lab.take()
+    lab.ok("drain", action="on")
+    assert lab.ok("drain", action="on", persist=True)["already"] is False
+    assert kept.read_text().splitlines()[-1] == "f /run/backline/drain 0644 root root"
+    assert lab.ok("drain", action="on", persist=True)["already"] is True
+    assert lab.ok("drain", action="on")["already"] is True and kept.exists()
+    assert lab.ok("drain", action="show")["persist"] is True
+    flag.unlink()  # a reboot, before systemd-tmpfiles ran
+    assert lab.ok("drain", action="off")["already"] is False
+    assert not kept.exists() and not flag.exists()
+    assert lab.ok("drain", action="off", persist=True)["already"] is True
+
+
 def test_facts_of_a_bare_host(lab: Lab) -> None:
     lab.plant(R1)
     answer = lab.ok("facts", app=..., run=..., token=...)

@@ -12,9 +12,10 @@ from backline.hostctl.verbs import VERBS
 
 from .fake_host import R1, Lab
 
-LEASELESS = ("lease", "want")
+LEASELESS = ("lease", "want", "update")
 MORE: dict[str, dict[str, Any]] = {
     "drain": {"action": "on"},
+    "fetch": {"files": [{"name": f"{R1}.release.json", "url": "http://x/y", "size": 1}]},
     "note": {"note": {"text": "hello"}},
     "quarantine": {"action": "set", "hosts": {}},
 }
