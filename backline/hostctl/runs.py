@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import files, record
+from . import files, journal, record
 from .errors import HostctlError, Refused
 from .host import Host
 from .names import Request
@@ -146,10 +146,19 @@ def note(host: Host, request: Request) -> dict[str, object]:
             return {"notes": len(notes), "already": True}
         if len(notes) >= NOTES:
             raise Refused("too_large", f"run {stored['run']} has {NOTES} notes here already")
-        record.change(host, request, "note", note=said)
+        if not _written_down(host, request, said):
+            record.change(host, request, "note", note=said)
         notes.append(said)
         save(host, request.app(), stored)
     return {"notes": len(notes), "already": False}
+
+
+def _written_down(host: Host, request: Request, said: dict[str, object]) -> bool:
+    """True when hostctl was killed between writing this note to the journal and to run.json."""
+    for entry in journal.newest(host, request.app(), '"event":"note"'):
+        if entry.get("event") == "note":
+            return (entry.get("run"), entry.get("note")) == (request.run(), said)
+    return False
 
 
 def _of_request(host: Host, request: Request) -> Run:

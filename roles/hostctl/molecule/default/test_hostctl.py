@@ -1,6 +1,10 @@
 """What a deploy relies on after the role: hostctl answers the user that deploys, and only that."""
 
 import json
+import time
+
+RELEASE = "20261122T190501Z-1a2b3c1"
+UNIT = f"trial-work@{RELEASE}.service"
 
 
 def ask(host, verb, request, user="deploy"):
@@ -58,3 +62,40 @@ def test_a_lease_survives_the_program_and_the_journal_names_who_took_it(host):
     assert journal["intact"] and journal["entries"][0]["actor"] == "deploy"
     seen = host.check_output("journalctl -t hostctl -o json --no-pager | head -1")
     assert json.loads(seen)["BACKLINE_RUN"] == "r"
+
+
+def put(host, path, content):
+    host.check_output(f"mkdir -p $(dirname {path}) && printf '%s' '{content}' > {path}")
+
+
+def test_a_process_is_stopped_later_by_a_timer_of_its_own(host):
+    apps = "/etc/backline/apps/trial"
+    work = {"name": "work", "process": "work", "kind": "worker", "unit": "trial-work@.service"}
+    release = {"id": RELEASE, "processes": {"work": {"command": ["sleep"], "stop_timeout": 5}}}
+    put(host, f"{apps}/app.json", json.dumps({"app": "trial"}))
+    put(host, f"{apps}/processes/work.json", json.dumps(work))
+    put(host, f"/srv/trial/releases/{RELEASE}/release.json", json.dumps(release))
+    unit = "[Service]\nType=exec\nExecStart=/bin/sleep 600\n"
+    put(host, "/etc/systemd/system/trial-work@.service", unit)
+    host.check_output("systemctl daemon-reload")
+    token = ask(host, "lease", {"app": "trial", "action": "show"})[1]["fence"] + 1
+    who = {"app": "trial", "run": "r", "token": token}
+    assert ask(host, "lease", {**who, "action": "take", "holder": "test"})[0] == 0
+    what = {**who, "process": "work", "release": RELEASE}
+    assert ask(host, "start", what)[0] == 0
+    assert ask(host, "stop", {**what, "after": 600})[1]["scheduled"] == 600
+    assert ask(host, "stop", {**what, "after": 1})[1]["already"] is True
+    assert ask(host, "start", what)[1]["already"] is True  # needed again: the timer is gone
+    assert "backline-retire" not in host.check_output("systemctl list-timers --all")
+    assert ask(host, "stop", {**what, "after": 1})[1]["already"] is False
+    for _ in range(50):
+        if host.run(f"systemctl is-active {UNIT}").rc != 0:
+            break
+        time.sleep(0.2)
+    time.sleep(0.5)
+    entries = ask(host, "journal", {"app": "trial"})[1]["entries"]
+    told = [(entry["verb"], entry["event"], entry["actor"]) for entry in entries]
+    assert told[-2:] == [("retire", "begin", "timer"), ("retire", "done", "timer")]
+    flags = f"--app trial --process work --release {RELEASE}"
+    assert host.run(f"sudo -u deploy sudo -n hostctl retire {flags}").rc == 6
+    assert ask(host, "lease", {**who, "action": "release"})[0] == 0
