@@ -17,9 +17,7 @@ import pytest
 from backline import places
 from backline.rollout.sample import Sample
 from backline.transport.prober import ProbeConfig, Prober
-
-sys.path.insert(0, str(Path(__file__).parent))
-from http_server import Server  # noqa: E402
+from tests.http_server import Server
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from backline.transport.http_client import Client, HttpError, Response
-
-sys.path.insert(0, str(Path(__file__).parent))
-from http_server import Server, certificate  # noqa: E402
+from tests.http_server import Server, certificate
 
 
 @pytest.fixture

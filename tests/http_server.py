@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import re
 import ssl
 import threading
 from collections import Counter
@@ -17,19 +18,24 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 Writer = asyncio.StreamWriter
+Behaviour = Callable[[Writer, str], Awaitable[bool]]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Release: r1\r\n"
+
+LENGTH = re.compile(r"Content-Length: (\d+)")
+RANGE = re.compile(r"Range: bytes=(\d+)-(\d+)")
 
 
 class Server:
     """Started on construction, in a thread; `stop()` ends it.
 
-    `requests`: (connection's number, path) in the order of arrival. `open`: connections now.
+    `requests`: (connection's number, path) in the order of arrival; `bodies` likewise.
     """
 
     def __init__(self, certificate: Path | None = None) -> None:
         self.requests: list[tuple[int, str]] = []
+        self.bodies: list[bytes] = []
         self.seen: Counter[str] = Counter()
-        self.connections = self.open = 0
+        self.connections = 0
         self._tls: ssl.SSLContext | None = None
         if certificate:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -58,7 +64,6 @@ class Server:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: Writer) -> None:
         self.connections += 1
-        self.open += 1
         number = self.connections
         try:
             while True:
@@ -66,17 +71,21 @@ class Server:
                 path = head.split()[1]
                 self.requests.append((number, path))
                 self.seen[path] += 1
-                if not await BEHAVIOUR[path.split("/")[1]](writer) or "Connection: close" in head:
+                length = LENGTH.search(head)
+                self.bodies.append(await reader.readexactly(int(length[1])) if length else b"")
+                if (
+                    not await BEHAVIOUR[path.split("/")[1]](writer, head)
+                    or "Connection: close" in head
+                ):
                     break
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:
-            self.open -= 1
             writer.close()
 
 
-def _say(text: bytes, stay: bool = True) -> Callable[[Writer], Awaitable[bool]]:
-    async def behave(writer: Writer) -> bool:
+def _say(text: bytes, stay: bool = True) -> Behaviour:
+    async def behave(writer: Writer, head: str) -> bool:
         writer.write(text)
         await writer.drain()
         return stay
@@ -84,29 +93,29 @@ def _say(text: bytes, stay: bool = True) -> Callable[[Writer], Awaitable[bool]]:
     return behave
 
 
-async def _reset(writer: Writer) -> bool:
+async def _reset(writer: Writer, head: str) -> bool:
     writer.transport.abort()
     return False
 
 
-async def _reset_within(writer: Writer) -> bool:
+async def _reset_within(writer: Writer, head: str) -> bool:
     writer.write(OK.replace(b"5", b"500000") + b"\r\n" + b"x" * 100_000)
     await asyncio.sleep(0.05)
     writer.transport.abort()
     return False
 
 
-async def _stall(writer: Writer) -> bool:
+async def _stall(writer: Writer, head: str) -> bool:
     await asyncio.sleep(30)
     return False
 
 
-async def _slow(writer: Writer) -> bool:
+async def _slow(writer: Writer, head: str) -> bool:
     await asyncio.sleep(0.5)
-    return await _say(OK + b"\r\nhello")(writer)
+    return await _say(OK + b"\r\nhello")(writer, head)
 
 
-async def _drip(writer: Writer) -> bool:
+async def _drip(writer: Writer, head: str) -> bool:
     """Comes to life every now and then, and never finishes."""
     writer.write(OK.replace(b"5", b"500") + b"\r\n")
     for _ in range(100):
@@ -116,15 +125,33 @@ async def _drip(writer: Writer) -> bool:
     return False
 
 
-async def _goes(writer: Writer) -> bool:
+async def _goes(writer: Writer, head: str) -> bool:
     """A good answer, after which the server closes the kept connection without a word."""
-    await _say(OK + b"\r\nhello")(writer)
+    await _say(OK + b"\r\nhello")(writer, head)
     await asyncio.sleep(0.05)
     return False
 
 
+SONG = bytes(range(256)) * 400
+
+
+def _sing(wrong: bytes = b"", cut: int = 0) -> Behaviour:
+    """The range that was asked for; `wrong` takes the place of its end, `cut` bytes are missing."""
+
+    async def behave(writer: Writer, head: str) -> bool:
+        asked = RANGE.search(head)
+        assert asked
+        part = SONG[int(asked[1]) : int(asked[2]) + 1]
+        writer.write(b"HTTP/1.1 206 Part\r\nContent-Length: %d\r\n\r\n" % len(part))
+        writer.write((part[: len(part) - len(wrong)] + wrong)[: len(part) - cut])
+        await writer.drain()
+        return not cut
+
+    return behave
+
+
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-BEHAVIOUR: dict[str, Callable[[Writer], Awaitable[bool]]] = {
+BEHAVIOUR: dict[str, Behaviour] = {
     "": _say(OK + b"\r\nhello"),
     "broken": _say(b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\nX-Release: r2\r\n\r\n"),
     "moved": _say(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"),
@@ -139,6 +166,10 @@ BEHAVIOUR: dict[str, Callable[[Writer], Awaitable[bool]]] = {
     "half-head": _say(b"HTTP/1.1 200 OK\r\nConte", stay=False),
     "hangs-up": _say(b"", stay=False),
     "garbage": _say(b"SSH-2.0-OpenSSH\r\n\r\n", stay=False),
+    "plays": _say(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nX-Release: r1\r\n\r\n"),
+    "song": _sing(),
+    "song-wrong": _sing(wrong=b"?"),
+    "song-short": _sing(cut=1),
     "reset": _reset,
     "reset-within": _reset_within,
     "stall": _stall,
