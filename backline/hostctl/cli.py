@@ -55,7 +55,10 @@ def main(arguments: list[str], host: Host | None = None) -> int:
         from . import retire
 
         _catch_signals()
-        return retire.run(host, arguments[1:])
+        try:
+            return retire.run(host, arguments[1:])
+        except Interrupted:  # somebody needs the process again
+            return INTERRUPTED
     return _answer(host, verb, arguments[1:])
 
 

@@ -145,7 +145,8 @@ def _take(host: Host, request: Request) -> None:
     if not again and token <= fence:
         raise stale(app, token, fence)
     if kept or not again:
-        record.change(host, request, "take", holder=holder, plan=request.has("plan"))
+        more = {"replace": True} if request.boolean("replace") else {}
+        record.change(host, request, "take", holder=holder, plan=request.has("plan"), **more)
     if not again:
         # The fence first: killed in between, the token is burnt, the next try needs a higher one.
         files.write_atomic(host.state(app) / "fence", f"{token}\n".encode())

@@ -6,6 +6,7 @@ give it; the waiting is done outside of it, so that a slow start keeps nobody el
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 from . import record, settings, timers, units
@@ -41,11 +42,20 @@ def start(host: Host, request: Request) -> dict[str, object]:
     """The verb `start`. Returns {unit, already}."""
     deadline = request.seconds("deadline", START_DEADLINE, minimum=1, maximum=900)
     wanted = target(host, request)
-    return {"unit": wanted.unit, "already": not start_target(host, request, wanted, deadline)}
+    how = start_target(host, request, wanted, deadline)
+    return {"unit": wanted.unit, "already": how is not Started.NOW}
 
 
-def start_target(host: Host, request: Request, wanted: Target, deadline: float) -> bool:
-    """Start an instance and wait until systemd calls it ready. False when somebody else did.
+class Started(enum.Enum):
+    """How an instance came to run: it did already, somebody was about to start it, or we did."""
+
+    BEFORE = 1
+    JOINED = 2
+    NOW = 3
+
+
+def start_target(host: Host, request: Request, wanted: Target, deadline: float) -> Started:
+    """Start an instance and wait until systemd calls it ready.
 
     A start that is under way (its controller was killed, say) is joined: waited for, and neither
     ordered nor written down again. Raises `HostctlError` (unit_missing, start_failed) or `Refused`
@@ -56,7 +66,7 @@ def start_target(host: Host, request: Request, wanted: Target, deadline: float) 
         timers.cancel(host, wanted)
         found = units.show(host, wanted.process, wanted.release)
         if found.running:
-            return False
+            return Started.BEFORE
         if not found.starting:
             _order_start(host, request, wanted, found)
     try:
@@ -65,9 +75,10 @@ def start_target(host: Host, request: Request, wanted: Target, deadline: float) 
         if not found.starting:
             record.outcome(host, request, "failed", error=error.code, **what)
         raise
-    if not found.starting:
-        record.outcome(host, request, "done", **what)
-    return not found.starting
+    if found.starting:
+        return Started.JOINED
+    record.outcome(host, request, "done", **what)
+    return Started.NOW
 
 
 def _order_start(host: Host, request: Request, wanted: Target, found: units.Instance) -> None:

@@ -15,7 +15,7 @@ from . import files, health, record, settings, state, timers, units
 from .errors import HostctlError, Refused
 from .host import Host
 from .names import Request
-from .processes import START_DEADLINE, Target, start_target, target
+from .processes import START_DEADLINE, Started, Target, start_target, target
 
 
 class Switched(NamedTuple):
@@ -71,7 +71,7 @@ def rollback(host: Host, request: Request) -> dict[str, object]:
             'roll back to another release, or send "force": true',
         )
     wanted = target(host, request, release=to)
-    started = start_target(host, request, wanted, START_DEADLINE)
+    started = start_target(host, request, wanted, START_DEADLINE) is not Started.BEFORE
     health.check_target(
         host,
         wanted,

@@ -109,3 +109,15 @@ def test_a_timer_that_cannot_be_made_is_told(warm: Lab) -> None:
     refused = warm.refused("stop", release=R1, process="worker-plays", after=9)
     assert refused == (1, "systemd_failed")
     assert f"jukebox-worker-plays@{R1}.service" in warm.systemd.running()
+
+
+def test_a_retire_that_is_cancelled_ends_quietly(
+    warm: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancelled(*_: object) -> None:
+        raise cli.Interrupted("SIGTERM")
+
+    warm.systemd.stops_after = 5
+    monkeypatch.setattr(warm.host, "sleep", cancelled)
+    assert fire(warm) == 130
+    assert warm.journal()[-1]["event"] == "begin"

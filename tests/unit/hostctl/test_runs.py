@@ -68,6 +68,7 @@ def test_a_run_that_did_not_end_is_not_forgotten(lab: Lab) -> None:
     assert lab.ok("lease", action="show")["fence"] == 1
     lab.take(plan={"other": 1}, replace=True)
     assert (stored(lab)["run"], stored(lab)["plan"]) == ("run-2", {"other": 1})
+    assert lab.journal()[-1]["replace"] is True
 
 
 def test_work_without_a_plan_is_never_refused_and_leaves_the_run_alone(lab: Lab) -> None:

@@ -123,6 +123,24 @@ def test_rollback_to_a_cold_release_starts_and_checks_it(served: Lab) -> None:
     assert served.ok("rollback", process="web", to=R1)["already"] is True
 
 
+def test_rollback_to_a_release_that_somebody_is_starting_checks_it_as_a_new_one(
+    served: Lab,
+) -> None:
+    served.ok("switch", release=R2, process="web")
+    served.ok("stop", release=R1, process="web")
+    served.systemd._start([UNIT.format("web", R1)], [])
+    served.systemd.unit(UNIT.format("web", R1))["polls"] = 3
+    asked: list[str] = []
+
+    def answer(path: str) -> int:
+        asked.append(path)
+        return 200
+
+    served.systemd.answer = answer
+    assert served.ok("rollback", process="web")["started"] is True
+    assert len(asked) == 3
+
+
 def test_rollback_never_switches_to_an_unhealthy_release(served: Lab) -> None:
     served.ok("switch", release=R2, process="web")
     served.systemd.answer = lambda path: 500
