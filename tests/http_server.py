@@ -132,6 +132,14 @@ async def _goes(writer: Writer, head: str) -> bool:
     return False
 
 
+async def _tired(writer: Writer, head: str) -> bool:
+    """As a balancer that gives up on an idle connection, and says so."""
+    await _say(OK + b"\r\nhello")(writer, head)
+    await asyncio.sleep(0.05)
+    writer.write(b"HTTP/1.1 408 Tired\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    return False
+
+
 SONG = bytes(range(256)) * 400
 
 
@@ -176,6 +184,7 @@ BEHAVIOUR: dict[str, Behaviour] = {
     "slow": _slow,
     "drip": _drip,
     "goes": _goes,
+    "tired": _tired,
 }
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from backline.release import manifest
 from backline.release.collect import collect
+from backline.tasks.steps import ROOT
 from tests import releases
 
-PYTHON = releases.ROOT / ".cache" / "jukebox-venv" / "bin" / "python"
+PYTHON = ROOT / ".cache" / "jukebox-venv" / "bin" / "python"
 ASK = """
 import json, os, sys, time
 os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"

@@ -77,8 +77,11 @@ def test_a_bad_answer_is_an_error_once(server: Server, path: str, kind: str, fre
     assert server.seen[path] == 1, "it was sent again"
 
 
-def test_a_kept_connection_that_the_server_closed_meanwhile_is_not_used(server: Server) -> None:
-    answers = ask(server, "/goes", "/", "/", pause=0.3)
+@pytest.mark.parametrize("path", ["/goes", "/tired"])
+def test_a_kept_connection_that_the_server_closed_meanwhile_is_not_used(
+    server: Server, path: str
+) -> None:
+    answers = ask(server, path, "/", "/", pause=0.3)
     assert [answer.status for answer in answers] == [200, 200, 200]
     assert [number for number, _ in server.requests] == [1, 2, 2]
 
