@@ -123,6 +123,15 @@ def decompress(
     check_digest("the decompressed archive", found, sha256)
 
 
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file of ours."""
+    digest = hashlib.sha256()
+    with path.open("rb") as reader:
+        for chunk in _chunks(reader):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def check_digest(name: str, found: str, expected: str) -> None:
     """Raise `Refused` (bad_digest) unless the digests are the same."""
     if found != expected:

@@ -16,12 +16,13 @@ from typing import NamedTuple
 from . import files, record, settings, stage
 from .errors import HostctlError, UsageError
 from .host import PLAIN_ENVIRONMENT, Completed, Host
-from .names import Request
+from .names import RELEASE, Request
 
-DEADLINE = 600.0
+DEADLINE = 1800.0
 SIZE_LIMIT = 2**40
 URL_LIMIT = 8000
 URL = re.compile(r"https?://[^\s\"\\\x00-\x1f\x7f-\U0010ffff]+")
+PATCH = re.compile(rf"({RELEASE.pattern})\.from-{RELEASE.pattern}\.patch\.zst")
 SECRETS = re.compile(r"(?<=//)[^/@\s]*@|\?\S*|#\S*")
 CANNOT_RESUME = (22, 33, 36)  # refused (416 among others), no ranges here, cannot go on
 
@@ -68,6 +69,7 @@ def fetch(host: Host, request: Request) -> dict[str, object]:
 def _wanted(host: Host, request: Request) -> list[Wanted]:
     """The files of the request; their names must be ones that `stage` will look for."""
     paths = {path.name: path for path in stage.uploaded(host, request).values()}
+    folder = next(iter(paths.values())).parent
     listed = request.fields.get("files")
     if not isinstance(listed, list) or not listed:
         raise UsageError("bad_field", "fetch: files must be a list of {name, url, size}")
@@ -75,6 +77,8 @@ def _wanted(host: Host, request: Request) -> list[Wanted]:
     for entry in listed:
         if not isinstance(entry, dict) or set(entry) != {"name", "url", "size"}:
             raise UsageError("bad_field", "fetch: each of files must be {name, url, size}")
+        if not request.has("base") and _is_patch(entry["name"], request.release()):
+            paths[entry["name"]] = folder / entry["name"]  # which base, the name says as well
         if not isinstance(entry["name"], str) or entry["name"] not in paths:
             expected = ", ".join(paths)
             raise UsageError("bad_field", f"fetch: a name must be one, once, of {expected}")
@@ -82,6 +86,11 @@ def _wanted(host: Host, request: Request) -> list[Wanted]:
         size = part.integer("size", minimum=1, maximum=SIZE_LIMIT)
         found.append(Wanted(paths.pop(entry["name"]), _url(entry["url"]), size))
     return found
+
+
+def _is_patch(name: object, release: str) -> bool:
+    found = PATCH.fullmatch(name) if isinstance(name, str) else None
+    return found is not None and found[1] == release
 
 
 def _url(value: object) -> str:

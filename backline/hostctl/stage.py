@@ -9,6 +9,7 @@ earlier, killed hostctl left there is removed first.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 
@@ -90,13 +91,17 @@ def _base(host: Host, request: Request, app: App, uploads: dict[str, Path]) -> P
     tar = settings.kept_tar(host, app, base)
     if not tar.is_file():
         _discard({ARCHIVE: uploads[ARCHIVE]})
-        raise HostctlError(
-            "no_base",
-            f"this host has no archive of {base} to patch; nothing was changed",
-            f"send {request.release()} in full",
-            base=base,
-        )
+        raise _no_base(base, "has no archive")
     return tar
+
+
+def _no_base(base: str, why: str) -> HostctlError:
+    return HostctlError(
+        "no_base",
+        f"this host {why} of {base} to patch; the running release is untouched",
+        "send the release in full",
+        base=base,
+    )
 
 
 def _already(host: Host, request: Request, app: App, uploads: dict[str, Path]) -> dict[str, object]:
@@ -163,8 +168,25 @@ def _receive_archive(manifest: Manifest, upload: Path, private: Path, base: Path
     found = archive.copy_private(upload, compressed, signed["zst_size"])
     if base is None:
         archive.check_digest(upload.name, found, signed["zst_sha256"])
-    archive.decompress(compressed, private / "tar", signed["tar_size"], signed["tar_sha256"], base)
+    try:
+        archive.decompress(
+            compressed, private / "tar", signed["tar_size"], signed["tar_sha256"], base
+        )
+    except Refused:
+        if base is None or _is_intact(base):
+            raise
+        files.remove(base)  # nobody can patch it: sending all of it is the way
+        _discard({ARCHIVE: upload})
+        raise _no_base(base.parent.name, "has a damaged archive") from None
     compressed.unlink()
+
+
+def _is_intact(tar: Path) -> bool:
+    """True when a kept tar is what its own release's manifest says."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        signed = json.loads((tar.parent / "release.json").read_text())["archive"]
+        return bool(archive.sha256(tar) == signed["tar_sha256"])
+    return False
 
 
 def _check_room(folder: Path, manifest: Manifest) -> None:

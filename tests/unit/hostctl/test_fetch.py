@@ -15,7 +15,7 @@ import pytest
 
 from backline.hostctl.host import Completed
 
-from .fake_host import R1, R2, Lab
+from .fake_host import R1, R2, R3, Lab
 
 NAMES = (f"{R1}.tar.zst", f"{R1}.release.json", f"{R1}.release.json.sig")
 SECRET = "X-Signature=s3cret"
@@ -197,9 +197,11 @@ def test_the_same_name_twice_or_no_file_at_all(lab: Lab, store: Store) -> None:
 def test_a_patch_is_fetched_under_its_own_name(lab: Lab, store: Store) -> None:
     name = f"{R1}.from-{R2}.patch.zst"
     (store.folder / NAMES[0]).rename(store.folder / name)
-    assert lab.refused("fetch", release=R1, files=files(store, name)) == (2, "bad_field")
+    assert lab.refused("fetch", release=R2, files=files(store, name)) == (2, "bad_field")
+    assert lab.refused("fetch", release=R1, base=R3, files=files(store, name))[0] == 2
     lab.ok("fetch", release=R1, base=R2, files=files(store, name))
     assert (lab.host.incoming / name).exists()
+    assert lab.ok("fetch", release=R1, files=files(store, name))["already"] == [name]
 
 
 def test_the_owner_of_the_uploads_downloads(lab: Lab, store: Store) -> None:

@@ -66,13 +66,15 @@ def test_without_the_tar_of_its_base_a_patch_is_sent_back(based: Lab, base: str)
     assert states == {R1: False, R2: True}
 
 
-def test_the_wrong_base_gives_nothing(based: Lab) -> None:
-    based.upload_patch(R2, R1, files=changed(2))
+def test_a_damaged_base_is_no_base_and_is_thrown_away(based: Lab) -> None:
+    patch = based.upload_patch(R2, R1, files=changed(2))
     tar = based.releases / R1 / "release.tar"
     tar.write_bytes(tar.read_bytes()[::-1])
-    status, code = based.refused("stage", release=R2, base=R1)
-    assert status == 6 and code in ("bad_archive", "bad_digest")
+    assert based.refused("stage", release=R2, base=R1) == (1, "no_base")
+    assert not tar.exists() and not patch.exists()
     assert [path.name for path in based.releases.iterdir()] == [R1]
+    based.upload(R2, files=changed(2))
+    based.ok("stage", release=R2)
 
 
 def test_a_patch_to_something_else_gives_nothing(based: Lab) -> None:
