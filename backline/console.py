@@ -23,6 +23,8 @@ QUIET_SECONDS = 2.0
 REPEAT_SECONDS = 15.0
 WIDTH = 80
 BACK, DONE = "rollback", "done"
+STYLES = {"warning": "yellow", "failed": "red", DONE: "green", "phase": "bold"}
+SILENT = ("begun", "ended")
 WORDS = {
     "lease": "lease taken",
     "ship": "shipped",
@@ -99,6 +101,8 @@ class Narrator:
                     line(event.as_json(self.run, time.time()))
             elif event.kind == "progress":
                 self._progress(event)
+            elif event.kind in SILENT:
+                pass
             elif event.kind == "begin":
                 self._begin(_subject(event) + f"{event.text}…")
             else:
@@ -120,8 +124,7 @@ class Narrator:
             self._status.update(self._doing)
 
     def _say(self, text: str, kind: str) -> None:
-        style = {"warning": "yellow", BACK: "yellow", DONE: "green"}.get(kind)
-        self.console.print(f"  {text}", style=style, markup=False)
+        self.console.print(f"  {text}", style=STYLES.get(kind), markup=False)
 
     def _beat(self) -> None:
         while not self._over.wait(0.5):
@@ -139,12 +142,57 @@ def _subject(event: Event) -> str:
 
 def _sentence(event: Event) -> str:
     took = f" ({event.seconds:.1f} s)" if event.seconds and event.seconds >= 0.1 else ""
+    if event.kind in SENTENCES:
+        return SENTENCES[event.kind](event) + took
     detail = f": {event.text}" if event.text else ""
-    if event.kind == "stop":
-        return f"{event.release} stopped{took}"
-    if event.kind == BACK:
-        return f"back on {event.release}{took}"
     return f"{WORDS.get(event.kind, event.kind)}{detail}{took}"
+
+
+def _phase(event: Event) -> str:
+    data = event.data
+    if data["phase"] == "batch":
+        return f"batch {data['number']} of {data['of']}: {_listed(data['hosts']) or 'nobody'}"
+    if data["phase"] == "soak":
+        return f"watching {len(data['hosts'])} hosts for {data['seconds']:g} s"
+    if data["phase"] == "retreat":
+        return f"going back: {event.text}"
+    return f"{data['phase']}: {len(data['hosts'])} hosts"
+
+
+def _stopped(event: Event) -> str:
+    if event.data.get("after"):
+        return f"{event.release} stays warm for {event.data['after']:g} s"
+    if event.data.get("wait") is False:
+        return f"{event.release} finishes what it has"
+    return f"{event.release} stopped"
+
+
+def _verdict(event: Event) -> str:
+    data = event.data
+    judged = {True: "well", False: "ILL", None: "too few requests to tell"}[data.get("well")]
+    median = f", median {data['median_ms']:.0f} ms" if data.get("median_ms") else ""
+    usual = f" (before {data['usual_median_ms']:.0f})" if data.get("usual_median_ms") else ""
+    said = f"; {event.text}" if event.text else ""
+    return f"{judged}: {data['requests']} requests, {data['failed']} failed{median}{usual}{said}"
+
+
+def _ship(event: Event) -> str:
+    return f"shipped {event.data.get('bytes', 0) / 1e6:.2f} MB"
+
+
+def _ended(event: Event) -> str:
+    return "ended well" if not event.data.get("exit_code") else "ended"
+
+
+SENTENCES: dict[str, Callable[[Event], str]] = {
+    "phase": _phase,
+    "stop": _stopped,
+    BACK: lambda event: f"on {event.release}",
+    "verdict": _verdict,
+    "ship": _ship,
+    "ended": _ended,
+    "quarantine": lambda event: f"in quarantine: {', '.join(event.data['hosts'])}",
+}
 
 
 def show_plan(plan: Plan) -> None:
@@ -153,13 +201,37 @@ def show_plan(plan: Plan) -> None:
     verb = {"deploy": "deploy", "rollback": "roll back to"}[plan.action]
     out.print(f"{verb} {plan.app} {plan.release} ({plan.version})", style="bold", markup=False)
     if plan.action == "deploy":
-        out.print(f"  ship to   {_listed(plan.ship_to) or 'nobody: it is there'}", markup=False)
+        for text in _shipping(plan):
+            out.print(f"  ship      {text}", markup=False)
         out.print(f"  migrate   {plan.migrate_on or 'nothing'}", markup=False)
-    for host in plan.hosts:
-        steps = [step for step in plan.steps if step.host == host]
-        words = ", ".join(f"{step.process} {_change(step.live, plan.release)}" for step in steps)
-        out.print(f"  {host:9} {words}", markup=False)
-    out.print(f"  {len(plan.hosts)} hosts, one after the other; plan {plan.digest}", markup=False)
+    for number, batch in enumerate(plan.batches, start=1):
+        out.print(f"  batch {number}   {_listed(batch)}", markup=False)
+        for text, hosts in _changes(plan, batch).items():
+            where = "" if len(hosts) == len(batch) else f"{_listed(hosts)}: "
+            out.print(f"    {where}{text}", markup=False)
+    if plan.left_out:
+        out.print(f"  without   {_listed(plan.left_out)}: in quarantine", markup=False)
+    out.print(f"  {len(plan.hosts)} hosts; plan {plan.digest}", markup=False)
+
+
+def _shipping(plan: Plan) -> list[str]:
+    """`0.1 MB as a patch against ID to stream[1-2]`, one for each kind of shipment."""
+    kinds: dict[str, list[str]] = {}
+    for shipment in plan.shipments:
+        how = f"as a patch against {shipment.base}" if shipment.base else "whole"
+        kinds.setdefault(f"{shipment.size / 1e6:.2f} MB {how}", []).append(shipment.host)
+    return [f"{text} to {_listed(hosts)}" for text, hosts in kinds.items()] or [
+        "nothing: it is there"
+    ]
+
+
+def _changes(plan: Plan, hosts: Iterable[str]) -> dict[str, list[str]]:
+    """What happens to which of these hosts: hosts with the same fate share a line."""
+    found: dict[str, list[str]] = {}
+    for host in hosts:
+        words = [f"{s.process} {_change(s.live, plan.release)}" for s in plan.by_host[host]]
+        found.setdefault(", ".join(words), []).append(host)
+    return found
 
 
 def _change(live: str | None, release: str) -> str:

@@ -11,8 +11,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from backline.errors import BacklineError
 from backline.transport import local
 from backline.transport.port import Target
 
-FORMAT = 3
+FORMAT = 4
 LOAD_SECONDS = 120.0
 DEPLOY_USER = "deploy"
 
@@ -37,7 +37,10 @@ class Host(Target):
 
 @dataclass(frozen=True)
 class Environment:
-    """A fleet: hosts in inventory order, and each group's hosts (children's included)."""
+    """A fleet: hosts in inventory order, and each group's hosts (children's included).
+
+    `rollout`: the variables rollout_…, without that prefix.
+    """
 
     name: str
     folder: Path
@@ -45,6 +48,7 @@ class Environment:
     groups: dict[str, tuple[str, ...]]
     confirm_changes: bool
     allowed_signers: tuple[str, ...]
+    rollout: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def known_hosts(self) -> Path:
@@ -170,6 +174,11 @@ def _environment(name: str, source: Path, content: dict[str, Any]) -> Environmen
         groups=groups,
         confirm_changes=bool(shared.get("backline_confirm_changes", name == "production")),
         allowed_signers=tuple(signers) if isinstance(signers, list) else (str(signers),),
+        rollout={
+            key.removeprefix("rollout_"): value
+            for key, value in shared.items()
+            if key.startswith("rollout_")
+        },
     )
 
 

@@ -34,3 +34,23 @@ def cache() -> Path:
 def signing_key() -> Path:
     """The private key that signs releases when none is named."""
     return root() / ".lab" / "signing_key"
+
+
+def records(env: str) -> Path:
+    """What was done to an environment from here: plans, runs and their journals, the audit log."""
+    return root() / ".backline" / env
+
+
+def plans(env: str) -> Path:
+    """Saved plans, named by their hash."""
+    return records(env) / "plans"
+
+
+def runs(env: str) -> Path:
+    """A folder for each run."""
+    return records(env) / "runs"
+
+
+def audit(env: str) -> Path:
+    """The beginnings and ends of all runs, as one chain."""
+    return records(env) / "audit.jsonl"

@@ -124,9 +124,21 @@ def _hosts(lab: Topology) -> dict[str, object]:
                 "ansible_user": "backline",
                 "ansible_ssh_private_key_file": str(place / "ssh_key"),
                 "lab_folder": str(place),
+                **_probe(lab),
             },
             "children": groups,
         }
+    }
+
+
+def _probe(lab: Topology) -> dict[str, object]:
+    """Where a rollout's probe finds the fleet: at the first edge."""
+    ports = next((host.ports["https"] for host in lab.hosts if "https" in host.ports), None)
+    if ports is None:
+        return {}
+    return {
+        "rollout_probe_url": f"https://localhost:{ports[0]}",
+        "rollout_probe_ca": str(INVENTORY / lab.env / "edge-ca.pem"),
     }
 
 

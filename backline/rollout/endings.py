@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from backline.errors import BacklineError, Exit
-from backline.rollout.lease import held_by
+from backline.rollout.lease import Run, held_by
 from backline.rollout.plan import Plan, Step
 from backline.transport.port import HostError
 
@@ -14,8 +14,8 @@ def untouched(plan: Plan, error: HostError) -> BacklineError:
     """Failed before any process was touched."""
     refused = error.exit_code == Exit.GUARD_REFUSED
     return BacklineError(
-        f"{error.host}: {error.message}",
-        hosts=[error.host],
+        f"{error.host}: {error.message}" if error.host else error.message,
+        hosts=[error.host] if error.host else (),
         state=f"no process was touched; {_live(plan, ())}",
         hint=error.hint or _again(plan),
         exit_code=Exit.GUARD_REFUSED if refused else Exit.ERROR,
@@ -36,28 +36,29 @@ def world_changed(step: Step, live: str | None) -> BacklineError:
 
 def rolled_back(plan: Plan, error: HostError, stuck: Mapping[str, HostError]) -> BacklineError:
     """A host failed; `stuck` are the hosts that could not be brought back."""
-    what = f"release {plan.release} failed on {error.host}: {error.message}"
+    where = f" failed on {error.host}" if error.host else " goes back"
+    what = f"release {plan.release}{where}: {error.message}"
     if stuck:
         reasons = "; ".join(f"{host}: {trouble.message}" for host, trouble in stuck.items())
         return BacklineError(
             f"{what}\n       and the way back failed: {reasons}",
             hosts=stuck,
             state=f"MIXED: {', '.join(stuck)} may run {plan.release}; {_live(plan, (), stuck)}",
-            hint="bring these hosts back, then `fab rollback` (or `fab deploy` again)",
+            hint="bring these hosts back, then: fab deploy.abort (or fab deploy.resume)",
             exit_code=Exit.MIXED,
         )
     before = {step.live for step in plan.steps}
     if len(before) > 1 and None not in before:
         return BacklineError(
             what,
-            hosts=[error.host],
+            hosts=[error.host] if error.host else (),
             state=f"MIXED, as it was before this run: {_live(plan, ())}",
             hint="deploy a release that works, or `fab rollback --to ID`",
             exit_code=Exit.MIXED,
         )
     return BacklineError(
         what,
-        hosts=[error.host],
+        hosts=[error.host] if error.host else (),
         state=f"rolled back: {_live(plan, ())}",
         hint=error.hint or "fab status shows the fleet",
         exit_code=Exit.ROLLED_BACK,
@@ -73,6 +74,18 @@ def rollback_incomplete(plan: Plan, errors: Sequence[HostError]) -> BacklineErro
         hosts=hosts,
         state=f"{_names(moved) or 'no host'} runs {plan.release}, {_names(hosts)} may not",
         hint=f"correct that, then: fab rollback --to {plan.release}",
+        exit_code=Exit.MIXED,
+    )
+
+
+def loose(plan: Plan, hosts: Mapping[str, HostError]) -> BacklineError:
+    """All others run the release; these were left behind, and may still serve what they had."""
+    return BacklineError(
+        "\n       ".join(f"{host}: {error.message}" for host, error in hosts.items()),
+        hosts=hosts,
+        state=f"MIXED: all other hosts run {plan.release}; {_names(hosts)} could not be taken out "
+        "of service and may still serve what was there before",
+        hint=f"bring {_names(hosts)} back, then: fab deploy.catchup",
         exit_code=Exit.MIXED,
     )
 
@@ -96,18 +109,20 @@ def fenced(plan: Plan, switched: Sequence[Step], error: HostError) -> BacklineEr
         f"this run lost its lease: {error.host}: {error.message}",
         hosts=[error.host],
         state=f"this run changes nothing more; as it left them: {_live(plan, switched)}",
-        hint="`fab status` shows the fleet and who holds the lease now",
+        hint="`fab status` shows the fleet and who holds the lease now; if nobody does: "
+        "fab deploy.resume, or fab deploy.abort",
         exit_code=Exit.MIXED if _is_mixed(plan, switched) else Exit.GUARD_REFUSED,
     )
 
 
-def interrupted(plan: Plan, switched: Sequence[Step]) -> BacklineError:
+def interrupted(plan: Plan, run: Run, switched: Sequence[Step], untouched: bool) -> BacklineError:
     """Ctrl-C, or a signal that means the same."""
+    choice = f"go on: fab deploy.resume --run {run.id}; go back: fab deploy.abort --run {run.id}"
     return BacklineError(
         "interrupted",
         hosts=dict.fromkeys(step.host for step in switched),
         state=f"{_live(plan, switched)}; the lease is given back",
-        hint=f"go on: {_again(plan)}; go back: fab rollback" if switched else _again(plan),
+        hint=_again(plan) if untouched else choice,
         exit_code=Exit.INTERRUPTED,
     )
 

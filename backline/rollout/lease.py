@@ -1,24 +1,26 @@
 """The right to change an app, taken on every host of a run and renewed until the run ends.
 
 Each host keeps its own lease and the highest token it ever saw (its fence). The token of a run is
-higher than every host's fence, so a run that slept past its lease is refused by all of them.
+higher than every host's fence, so a run that slept past its lease is refused by all of them. With
+the lease each host gets its part of the plan: whoever takes over from us finds it there.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from backline.errors import BacklineError, Exit
+from backline.rollout.crew import Ask, Crew, Job, Pause
 from backline.rollout.events import Event, Report
-from backline.transport.port import Answer, Clock, Fleet, HostError, Outcome
+from backline.transport.port import Answer, Fleet, HostError, Outcome
 
 LIFETIME = 60.0
-RENEW_EVERY = LIFETIME / 4
+RENEW_EVERY = 5.0
 DEADLINE = 12.0
 FENCED = ("stale_token", "lease_required", "lease_held")
+UNFINISHED = "unfinished_run"
 
 
 @dataclass(frozen=True)
@@ -42,94 +44,138 @@ class Run:
 
 
 class Lease:
-    """The leases of a run, as a context: taken on all hosts or on none, given back at the end."""
+    """The leases of a run.
+
+    `parts`: what each host keeps of the plan (none when a run is resumed: it is there). `head`
+    gives the end of our journal, sent with every change. `heard` is told what operators elsewhere
+    want of this run.
+    """
 
     def __init__(
-        self, fleet: Fleet, hosts: Iterable[str], run: Run, clock: Clock, report: Report
+        self,
+        fleet: Fleet,
+        run: Run,
+        report: Report,
+        *,
+        parts: Mapping[str, Mapping[str, Any]] | None = None,
+        replace: bool = False,
+        head: Callable[[], Mapping[str, Any] | None] = lambda: None,
+        heard: Callable[[Mapping[str, Any]], None] = lambda wanted: None,
     ) -> None:
         self.fleet = fleet
-        self.hosts = tuple(hosts)
         self.run = run
-        self.clock = clock
         self.report = report
+        self.parts = parts or {}
+        self.replace = replace
+        self.head = head
+        self.heard = heard
         self.token = 0
+        self.held: set[str] = set()
         self.lost: dict[str, HostError] = {}
-        self._over = threading.Event()
-        self._renewer = threading.Thread(target=self._renew, name="lease renewal", daemon=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self._take()
-        except BaseException:
-            self._release()
-            raise
-        self._renewer.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._release()
 
     def fields(self) -> dict[str, Any]:
         """What every changing verb of this run carries."""
-        return self.run.fields(self.token)
+        head = self.head()
+        return {**self.run.fields(self.token), **({"head": dict(head)} if head else {})}
 
-    def _take(self) -> None:
-        shown = self._ask("show")
-        self._demand(shown)
-        fences = [int(outcome.value["fence"]) for outcome in shown.values() if outcome.value]
-        self.token = max(fences, default=0) + 1
-        taken = self._ask("take")
-        self._demand(taken)
-        self.report(Event("lease", text=f"token {self.token} on {len(self.hosts)} hosts"))
+    def take(self, crew: Crew, fences: Mapping[str, int]) -> dict[str, HostError]:
+        """Takes the lease on every host whose fence is given; returns the hosts that did not answer.
 
-    def _release(self) -> None:
-        """Gives back what we hold; a host that does not answer lets it run out by itself."""
-        if not self.token:
-            return
-        for host, outcome in self._ask("release").items():
+        Raises BacklineError when another run holds it, or left work unfinished, on any host. Then,
+        and when it is interrupted, what was taken is given back.
+        """
+        self.token = max(fences.values(), default=0) + 1
+        ended = "refused" if self.parts else None
+        try:
+            outcomes = crew.run({host: self._take(host) for host in fences})
+        except BaseException:
+            self.give_back(crew, ended)
+            raise
+        errors = [outcome.error for outcome in outcomes.values() if outcome.error]
+        refused = [error for error in errors if error.code in (*FENCED, UNFINISHED)]
+        if refused:
+            self.give_back(crew, ended)
+            raise _refusal(refused)
+        self.report(Event("lease", text=f"token {self.token} on {len(self.held)} hosts"))
+        return {error.host: error for error in errors}
+
+    def _take(self, host: str) -> Job:
+        fields = {**self._asking("take"), "replace": self.replace}
+        if host in self.parts:
+            fields["plan"] = self.parts[host]
+        self.held.add(host)  # before we know: it may have been taken although no answer came
+        try:
+            yield self._ask(host, fields)
+        except HostError as error:
+            if error.code in (*FENCED, UNFINISHED):
+                self.held.discard(host)
+            raise
+
+    def keep(self, host: str) -> Job:
+        """A background job: renews the lease of one host, on its own, until the run ends."""
+        while host not in self.lost:
+            yield Pause(RENEW_EVERY)
+            try:
+                answer: Answer = yield self._ask(host, self._asking("renew"))
+            except HostError as error:
+                if error.code in FENCED and host in self.held:
+                    self.lost[host] = error
+                continue
+            if answer.get("wanted"):
+                self.heard(answer["wanted"])
+
+    def give_back(self, crew: Crew, ended: str | None) -> None:
+        """Gives back what we hold. With `ended` (new, old, mixed) the run is over for these hosts;
+        without, it can be resumed. A host that does not answer lets its lease run out by itself."""
+        held, self.held = sorted(self.held), set()
+        fields = self._asking("release")
+        if ended:
+            fields["ended"] = ended
+        outcomes: Mapping[str, Outcome[Answer]] = crew.run(
+            {host: _one(self._ask(host, fields)) for host in held if host not in self.lost}
+        )
+        for host, outcome in outcomes.items():
             if outcome.error is not None and outcome.error.code not in FENCED:
                 text = (
                     f"lease not given back ({outcome.error.message}); it ends in {LIFETIME:.0f} s"
                 )
                 self.report(Event("warning", host=host, text=text))
 
-    def _renew(self) -> None:
-        while not self.clock.wait(self._over, RENEW_EVERY):
-            for host, outcome in self._ask("renew").items():
-                error = outcome.error
-                if error is not None and error.code in FENCED and not self._over.is_set():
-                    self.lost[host] = error
-
-    def _ask(self, action: str) -> dict[str, Outcome[Answer]]:
-        fields: dict[str, Any] = {"app": self.run.app, "action": action}
-        if action != "show":
-            fields = {**self.fields(), "action": action}
+    def _asking(self, action: str) -> dict[str, Any]:
+        fields = {**self.fields(), "action": action}
         if action in ("take", "renew"):
             fields |= {"holder": self.run.actor, "lifetime": int(LIFETIME)}
-        return self.fleet.each(
-            self.hosts,
-            lambda host: self.fleet.call(host, "lease", fields, deadline=DEADLINE),
-            deadline=DEADLINE,
-        )
+        return fields
 
-    def _demand(self, outcomes: Mapping[str, Outcome[Answer]]) -> None:
-        errors = [outcome.error for outcome in outcomes.values() if outcome.error]
-        if not errors:
-            return
-        held = [error for error in errors if error.code == "lease_held"]
-        if held:
-            raise held_by(held)
-        raise BacklineError(
-            "\n       ".join(f"{error.host}: {error.message}" for error in errors),
-            hosts=[error.host for error in errors],
-            state="no lease was kept, nothing was changed",
-            hint=next((error.hint for error in errors if error.hint), "fab status shows the fleet"),
+    def _ask(self, host: str, fields: Mapping[str, Any]) -> Ask:
+        return Ask(
+            host, lambda: self.fleet.call(host, "lease", fields, deadline=DEADLINE), DEADLINE
         )
 
 
-def held_by(errors: list[HostError]) -> BacklineError:
+def _one(ask: Ask) -> Job:
+    return (yield ask)
+
+
+def _refusal(errors: list[HostError]) -> BacklineError:
+    held = [error for error in errors if error.code == "lease_held"]
+    if held:
+        return held_by(held)
+    unfinished = [error for error in errors if error.code == UNFINISHED]
+    if unfinished:
+        return unfinished_by(unfinished)
+    return BacklineError(
+        "\n       ".join(f"{error.host}: {error.message}" for error in errors),
+        hosts=[error.host for error in errors],
+        state="no lease was kept, nothing was changed",
+        hint="another run began at the same moment: look at `fab status`, then try again",
+        exit_code=Exit.LEASE_HELD,
+    )
+
+
+def held_by(errors: Iterable[HostError]) -> BacklineError:
     """The refusal while another run works on the same app."""
+    errors = list(errors)
     details = errors[0].details
     expires = float(details.get("expires_in") or LIFETIME)
     return BacklineError(
@@ -138,4 +184,18 @@ def held_by(errors: list[HostError]) -> BacklineError:
         state="nothing was changed",
         hint=f"wait for it; if that run is dead, its lease ends in {expires:.0f} s",
         exit_code=Exit.LEASE_HELD,
+    )
+
+
+def unfinished_by(errors: Iterable[HostError]) -> BacklineError:
+    """The refusal while an earlier run was neither completed nor taken back."""
+    errors = list(errors)
+    run = errors[0].details.get("run")
+    return BacklineError(
+        f"run {run} was interrupted and is not finished",
+        hosts=[error.host for error in errors],
+        state="nothing was changed",
+        hint=f"fab deploy.resume --run {run} goes on with it, fab deploy.abort --run {run} goes "
+        "back; --takeover gives it up and lets this run take its place",
+        exit_code=Exit.GUARD_REFUSED,
     )

@@ -6,10 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
-from backline.errors import BacklineError
+from backline.errors import BacklineError, Exit
 from backline.release.model import Release
+from backline.rollout import strategy as strategies
+from backline.rollout.strategy import Strategy
+from backline.selection import fold
 
 ORDER = {"http": 0, "worker": 1, "singleton": 2}
 
@@ -30,21 +34,50 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Shipment:
+    """What one host is sent: a patch against `base`, or (None) the whole archive. `size`: bytes."""
+
+    host: str
+    base: str | None
+    size: int
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A run: where to ship, where to migrate, and the steps in order."""
+    """A run: what is sent to whom, where to migrate, and the steps of each host, batch by batch.
+
+    `left_out` are hosts that the operator or an earlier run put into quarantine, `freed` those that
+    this run brings out of it.
+    """
 
     app: str
     release: str
     version: str
     action: str
     steps: tuple[Step, ...]
-    ship_to: tuple[str, ...]
+    batches: tuple[tuple[str, ...], ...]
+    shipments: tuple[Shipment, ...]
     migrate_on: str | None
+    strategy: Strategy
+    left_out: tuple[str, ...] = ()
+    freed: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def hosts(self) -> tuple[str, ...]:
         """The hosts of the run, in the order of their turn."""
         return tuple(dict.fromkeys(step.host for step in self.steps))
+
+    @cached_property
+    def by_host(self) -> dict[str, tuple[Step, ...]]:
+        """Each host's steps, in their order."""
+        found: dict[str, list[Step]] = {}
+        for step in self.steps:
+            found.setdefault(step.host, []).append(step)
+        return {host: tuple(steps) for host, steps in found.items()}
+
+    @cached_property
+    def _folded(self) -> str:
+        return fold(self.hosts)
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -52,10 +85,79 @@ class Plan:
         return tuple(step for step in self.steps if step.live != self.release)
 
     @property
+    def ship_to(self) -> tuple[str, ...]:
+        """The hosts that lack the release."""
+        return tuple(shipment.host for shipment in self.shipments)
+
+    @cached_property
     def digest(self) -> str:
-        """A name for exactly this plan."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        """A name for exactly this plan; how many bytes a patch has is no part of it."""
+        data = self.as_data()
+        for shipment in data["shipments"]:
+            del shipment["size"]
+        return hashlib.sha256(_canonical(data).encode()).hexdigest()[:12]
+
+    def as_data(self) -> dict[str, Any]:
+        """As JSON has it; `from_data` reads it."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return data
+
+    def part(self, host: str) -> dict[str, Any]:
+        """What `host` keeps of the plan: with every host's part it can be put together again."""
+        return {
+            "digest": self.digest,
+            "hosts": self._folded,
+            "batch": next(n for n, batch in enumerate(self.batches) if host in batch),
+            "turn": self.hosts.index(host),
+            "steps": [asdict(step) for step in self.by_host[host]],
+            "shipment": next((asdict(s) for s in self.shipments if s.host == host), None),
+            **{name: getattr(self, name) for name in _SHARED},
+            "strategy": self.strategy.as_data(),
+        }
+
+
+_SHARED = ("app", "release", "version", "action", "migrate_on", "left_out", "freed")
+_LISTS = ("left_out", "freed")
+
+
+def from_data(data: Mapping[str, Any]) -> Plan:
+    """The plan that `as_data` gave. Raises KeyError or TypeError for anything else."""
+    shared: dict[str, Any] = {
+        name: tuple(data[name]) if name in _LISTS else data[name] for name in _SHARED
+    }
+    return Plan(
+        **shared,
+        steps=tuple(_step(entry) for entry in data["steps"]),
+        batches=tuple(tuple(batch) for batch in data["batches"]),
+        shipments=tuple(Shipment(**entry) for entry in data["shipments"]),
+        strategy=strategies.read(data["strategy"]),
+    )
+
+
+def from_parts(parts: Mapping[str, Mapping[str, Any]]) -> Plan:
+    """The plan of which hosts keep these parts, for these hosts alone if some are missing."""
+    order = sorted(parts, key=lambda host: parts[host]["turn"])
+    first = parts[order[0]]
+    batches: dict[int, list[str]] = {}
+    for host in order:
+        batches.setdefault(parts[host]["batch"], []).append(host)
+    return from_data(
+        {
+            **{name: first[name] for name in _SHARED},
+            "strategy": first["strategy"],
+            "steps": [entry for host in order for entry in parts[host]["steps"]],
+            "shipments": [parts[h]["shipment"] for h in order if parts[h]["shipment"]],
+            "batches": [batches[number] for number in sorted(batches)],
+        }
+    )
+
+
+def _step(entry: Mapping[str, Any]) -> Step:
+    return Step(**{**entry, "others": tuple(entry["others"])})
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
 def hosts_of(
@@ -90,10 +192,17 @@ def deploy(
     release: Release,
     groups: Mapping[str, Sequence[str]],
     statuses: Mapping[str, Mapping[str, Any]],
+    strategy: Strategy | None = None,
+    *,
+    zones: Mapping[str, str | None] | None = None,
+    patches: Mapping[str, int] | None = None,
+    left_out: Sequence[str] = (),
 ) -> Plan:
     """The plan that brings `release` to the hosts of `statuses` (hostctl's answers, in turn order).
 
-    Raises BacklineError when a host lacks a process that the release expects there.
+    `patches`: the size of the patch against each release for which there is one. Raises
+    BacklineError when a host lacks a process that the release expects there, or when a process that
+    may run only once would run on several hosts.
     """
     problems = {
         host: missing
@@ -107,20 +216,30 @@ def deploy(
             state="nothing was changed",
             hint=f"build them: fab provision --on {','.join(problems)}",
         )
+    strategy = strategy or Strategy()
     steps = _steps(release.id, statuses, _timeouts(release))
+    _refuse_two_singletons(steps)
     return Plan(
         app=release.app,
         release=release.id,
         version=release.version,
         action="deploy",
         steps=steps,
-        ship_to=tuple(host for host, status in statuses.items() if not _has(status, release.id)),
+        batches=_batches(steps, strategy, zones or {}),
+        shipments=_shipments(release, statuses, patches or {}),
         migrate_on=_migrator(steps) if release.migrations.get("expand") else None,
+        strategy=strategy,
+        left_out=tuple(left_out),
     )
 
 
-def rollback(app: str, release: str, statuses: Mapping[str, Mapping[str, Any]]) -> Plan:
-    """The plan that brings a release which every host has already back to life."""
+def rollback(
+    app: str,
+    release: str,
+    statuses: Mapping[str, Mapping[str, Any]],
+    strategy: Strategy = strategies.ZERO_WAIT,
+) -> Plan:
+    """The plan that brings a release which every host has already back to life, everywhere at once."""
     lacking = [host for host, status in statuses.items() if not _has(status, release)]
     if lacking:
         raise BacklineError(
@@ -139,7 +258,65 @@ def rollback(app: str, release: str, statuses: Mapping[str, Mapping[str, Any]]) 
         "",
     )
     steps = _steps(release, statuses, {})
-    return Plan(app, release, str(version), "rollback", steps, ship_to=(), migrate_on=None)
+    batches = _batches(steps, strategy, {})
+    return Plan(app, release, str(version), "rollback", steps, batches, (), None, strategy)
+
+
+def the_live_release(statuses: Mapping[str, Mapping[str, Any]]) -> str:
+    """What all of these hosts run. Raises BacklineError when they differ."""
+    live = {
+        process["live"] for status in statuses.values() for process in status["processes"].values()
+    }
+    if len(live) == 1 and None not in live:
+        return str(live.pop())
+    raise BacklineError(
+        f"the other hosts run {', '.join(sorted(map(str, live))) or 'nothing'}: "
+        "it is not clear what these should get",
+        hosts=statuses,
+        state="nothing was changed",
+        hint="bring the fleet to one release first: fab deploy, or fab rollback",
+        exit_code=Exit.GUARD_REFUSED,
+    )
+
+
+def guard_schema(
+    statuses: Mapping[str, Mapping[str, Any]], release: str, accept: bool = False
+) -> None:
+    """Refuses a release that is older than one whose contract migrations have run.
+
+    Those took away what it may need. IDs are minted in order, so they compare. Raises BacklineError.
+    """
+    contracted = {entry for status in statuses.values() for entry in status.get("contracted", ())}
+    newer = sorted(entry for entry in contracted if entry > release)
+    if newer and not accept:
+        raise BacklineError(
+            f"the contract migrations of {newer[-1]} have run: {release} may miss what they took away",
+            state="nothing was changed",
+            hint="go to a newer release, or, if you know that it works, add --accept-schema",
+            exit_code=Exit.GUARD_REFUSED,
+        )
+
+
+def bases(statuses: Mapping[str, Mapping[str, Any]], release: str) -> set[str]:
+    """The releases against which a patch would be useful: what each host without it has best."""
+    return {
+        candidates[0]
+        for status in statuses.values()
+        if not _has(status, release) and (candidates := _candidates(status))
+    }
+
+
+def serving(plan: Plan, out: Sequence[str]) -> str | None:
+    """The process of which fewer hosts than the floor would serve without the hosts `out`, or None."""
+    counts: dict[str, list[str]] = {}
+    for step in plan.steps:
+        counts.setdefault(step.process, []).append(step.host)
+    for process, hosts in counts.items():
+        left = sum(host not in out for host in hosts)
+        # What must keep out of one batch must also stay when hosts fail.
+        if left < len(hosts) and left < len(hosts) - plan.strategy.most_at_once(len(hosts)):
+            return process
+    return None
 
 
 def choose_rollback(statuses: Mapping[str, Mapping[str, Any]], to: str = "") -> str:
@@ -228,6 +405,67 @@ def _steps(
 
 def _migrator(steps: Sequence[Step]) -> str | None:
     return steps[0].host if steps else None
+
+
+def _refuse_two_singletons(steps: Sequence[Step]) -> None:
+    hosts: dict[str, list[str]] = {}
+    for step in steps:
+        if step.kind == "singleton":
+            hosts.setdefault(step.process, []).append(step.host)
+    for process, found in hosts.items():
+        if len(found) > 1:
+            raise BacklineError(
+                f"{process} may run only once, and {', '.join(found)} each have it",
+                hosts=found,
+                state="nothing was changed",
+                hint="give it to one host in the inventory, then: fab provision",
+                exit_code=Exit.GUARD_REFUSED,
+            )
+
+
+def _batches(
+    steps: Sequence[Step], strategy: Strategy, zones: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], ...]:
+    """The strategy's batches, cut further where one has more of a process than the floor allows."""
+    processes: dict[str, list[str]] = {}
+    totals: dict[str, int] = {}
+    for step in steps:
+        processes.setdefault(step.host, []).append(step.process)
+        totals[step.process] = totals.get(step.process, 0) + 1
+    most = {process: strategy.most_at_once(total) for process, total in totals.items()}
+    found: list[tuple[str, ...]] = []
+    for batch in strategies.cut(list(processes), strategy, zones):
+        part: list[str] = []
+        counts: dict[str, int] = {}
+        for host in batch:
+            if any(counts.get(process, 0) >= most[process] for process in processes[host]):
+                found.append(tuple(part))
+                part, counts = [], {}
+            part.append(host)
+            for process in processes[host]:
+                counts[process] = counts.get(process, 0) + 1
+        found.append(tuple(part))
+    return tuple(found)
+
+
+def _shipments(
+    release: Release, statuses: Mapping[str, Mapping[str, Any]], patches: Mapping[str, int]
+) -> tuple[Shipment, ...]:
+    found = []
+    for host, status in statuses.items():
+        if _has(status, release.id):
+            continue
+        base = next((entry for entry in _candidates(status)[:1] if entry in patches), None)
+        size = patches[base] if base else release.archive.zst_size
+        found.append(Shipment(host, base, size))
+    return tuple(found)
+
+
+def _candidates(status: Mapping[str, Any]) -> list[str]:
+    """The releases of a host that a patch can start from, the likeliest to be close first."""
+    there = [entry["id"] for entry in status["releases"] if entry.get("tar")]
+    current = status.get("current")
+    return sorted(there, key=lambda entry: (entry == current, entry), reverse=True)
 
 
 STOPPED = (False, "inactive", "failed", "dead")

@@ -10,7 +10,7 @@ from backline.errors import BacklineError
 from backline.release.model import Release
 from backline.transport.port import Clock, Fleet, HostError
 
-PROTOCOL = 1
+PROTOCOL = 2
 MEBIBYTE = 1 << 20
 SPARE_BYTES = 64 * MEBIBYTE
 SPARE_FILES = 10_000
@@ -32,11 +32,11 @@ def look(fleet: Fleet, hosts: Iterable[str], app: str, clock: Clock) -> dict[str
 
     def ask(host: str) -> Look:
         before = clock.time()
-        facts = fleet.call(host, "facts", {}, deadline=DEADLINE)
+        facts = fleet.call(host, "facts", {"app": app}, deadline=DEADLINE)
         skew = float(facts["time"]) - (before + clock.time()) / 2
         if int(facts.get("protocol", 0)) != PROTOCOL:
             raise _protocol(host, facts)
-        return Look(facts, fleet.call(host, "status", {"app": app}, deadline=DEADLINE), skew)
+        return Look(facts, facts["status"], skew)
 
     outcomes = fleet.each(hosts, ask, deadline=DEADLINE)
     return {host: _either(outcome.value, outcome.error) for host, outcome in outcomes.items()}

@@ -1,17 +1,17 @@
-"""How a run talks to its hosts: every change under the lease, timed and told."""
+"""How a run talks to its hosts: every change under the lease, and told when it begins and ends."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
+from backline.rollout.crew import Ask, Job, Pause, Wish
 from backline.rollout.events import Event, Report
 from backline.rollout.lease import Lease
-from backline.rollout.plan import Step
-from backline.transport.port import Answer, Clock, Fleet, HostError, Outcome, T
+from backline.transport.port import Answer, Clock, Fleet, HostError
 
-ANSWER_SECONDS = 25.0
+ANSWER_SECONDS = 10.0
+BUSY_EVERY = 2.0
 SLACK_SECONDS = 15.0
 """How much longer than hostctl's own deadline we wait for its answer."""
 
@@ -25,59 +25,78 @@ class Reach:
         self.clock = clock
         self.report = report
 
-    def ask(self, host: str, verb: str, fields: Mapping[str, Any]) -> Answer:
-        """A verb that changes nothing."""
-        return self.fleet.call(host, verb, fields, deadline=ANSWER_SECONDS)
+    def ask(
+        self, host: str, verb: str, fields: Mapping[str, Any], seconds: float = ANSWER_SECONDS
+    ) -> Ask:
+        """A verb that changes nothing; `seconds`: how long it may take over there."""
+        deadline = seconds + SLACK_SECONDS
+        return Ask(
+            host,
+            lambda: self.fleet.call(host, verb, fields, deadline=deadline),
+            deadline,
+            idle=True,
+        )
 
-    def change(self, host: str, verb: str, fields: Mapping[str, Any], seconds: float) -> Answer:
+    def change(
+        self,
+        host: str,
+        verb: str,
+        fields: Mapping[str, Any],
+        seconds: float = ANSWER_SECONDS,
+        idle: bool = False,
+    ) -> Ask:
         """A changing verb; not even asked for once we know that our lease there is lost."""
-        if host in self.lease.lost:
-            raise self.lease.lost[host]
-        fields = {**self.lease.fields(), **fields}
-        return self.fleet.call(host, verb, fields, deadline=seconds + SLACK_SECONDS)
+        deadline = seconds + SLACK_SECONDS
 
-    def step(self, step: Step, verb: str, release: str, seconds: float, **fields: Any) -> Answer:
-        """A verb on one process of one host, told when it begins and when it is done."""
-        what = {"release": release, "process": step.process, **fields}
-        with self.told(verb, step.host, step.process, release):
-            return self.change(step.host, verb, what, seconds)
+        def work() -> Answer:
+            if host in self.lease.lost:
+                raise self.lease.lost[host]
+            whole = {**self.lease.fields(), **fields}
+            return self.fleet.call(host, verb, whole, deadline=deadline)
 
-    def everywhere(
-        self, hosts: Iterable[str], work: Callable[[str], T], seconds: float, tell: str = ""
-    ) -> dict[str, Outcome[T]]:
-        """Works on all hosts at once and raises the first error when every host has ended."""
-        outcomes = self.attempt(hosts, work, seconds, tell)
-        errors = [outcome.error for outcome in outcomes.values() if outcome.error]
-        for error in errors[1:]:
-            self.warn(error)
-        if errors:
-            raise errors[0]
-        return outcomes
+        return Ask(host, work, deadline, idle)
 
-    def attempt(
-        self, hosts: Iterable[str], work: Callable[[str], T], seconds: float, tell: str = ""
-    ) -> dict[str, Outcome[T]]:
-        """Works on all hosts at once; errors are in the outcomes."""
+    def told(
+        self,
+        ask: Ask,
+        kind: str,
+        process: str | None = None,
+        release: str | None = None,
+        **data: Any,
+    ) -> Generator[Wish, Any, Answer]:
+        """Asks, and tells when it begins, and how it ended."""
         began = self.clock.monotonic()
+        self.report(Event("begin", ask.host, process, release, text=kind, data=data))
+        try:
+            answer: Answer = yield ask
+        except HostError as error:
+            took = self.clock.monotonic() - began
+            said = {"error": error.code, **data}
+            self.report(
+                Event("failed", ask.host, process, release, f"{kind}: {error.message}", took, said)
+            )
+            raise
+        took = self.clock.monotonic() - began
+        already = {"already": True} if answer.get("already") else {}
+        self.report(Event(kind, ask.host, process, release, seconds=took, data={**data, **already}))
+        return answer
 
-        def done(host: str, outcome: Outcome[T]) -> None:
-            if tell and outcome.error is None:
-                took = self.clock.monotonic() - began
-                self.report(Event(tell, host=host, seconds=took))
+    def patient(self, ask: Ask, kind: str, release: str | None = None) -> Job:
+        """`told`, for verbs that one hostctl at a time may do: waits for one that is at it already,
+        such as that of a controller which is gone."""
+        end = self.clock.monotonic() + ask.deadline
+        while True:
+            try:
+                return (yield from self.told(ask, kind, release=release))
+            except HostError as error:
+                if error.code != "busy" or self.clock.monotonic() >= end:
+                    raise
+            yield Pause(BUSY_EVERY)
 
-        return self.fleet.each(hosts, work, deadline=seconds, done=done)
+    def only(self, ask: Ask) -> Job:
+        """A job that asks one thing and returns the answer."""
+        return (yield ask)
 
     def warn(self, error: HostError, before: str = "") -> None:
         """Tells of an error that does not decide how the run ends."""
         self.report(Event("warning", host=error.host, text=before + error.message))
-
-    @contextlib.contextmanager
-    def told(
-        self, kind: str, host: str, process: str | None = None, release: str | None = None
-    ) -> Iterator[None]:
-        """Tells that something begins, and, unless it fails, that it is done and how long it took."""
-        began = self.clock.monotonic()
-        self.report(Event("begin", host, process, release, text=kind))
-        yield
-        took = self.clock.monotonic() - began
-        self.report(Event(kind, host, process, release, seconds=took))

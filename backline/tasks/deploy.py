@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.context import Context
 
-from backline.errors import BacklineError
+from backline.errors import BacklineError, Exit
+from backline.tasks import operator, planning, taking_over
 from backline.tasks.operator import (
     ENV_HELP,
     JSON_HELP,
     ON_HELP,
     YES_HELP,
-    confirm,
     environment,
     new_run,
     operation,
     reach,
 )
+from backline.tasks.planning import Wish
+from backline.tasks.rolling import Options, carry_out
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from backline.inventory import Environment
-    from backline.release.store import Stored
-    from backline.rollout.plan import Plan
-    from backline.rollout.preflight import Look
     from backline.transport.fleet import SshFleet
 
 DRY_HELP = "show the plan and end; nothing is changed"
 MESSAGE_HELP = "why: kept in the journal of every host"
+EVERY_HOST = ON_HELP + " (default: every host that runs the app)"
+RELEASE_HELP = "its ID in dist/ (see inv release.list), or `latest`"
+RULES_HELP = {
+    "batches": "how far each batch goes, in hosts or percent: 1,10%,50%,100%",
+    "by": "`zone`: no batch spans two zones",
+    "budget": "hosts, or percent, that may fail before everything goes back",
+    "soak": "seconds to watch after each batch; the last number counts for all later ones: 30,10",
+    "floor": "share of each process's hosts that always serves a proven release: 50%",
+    "unsure": "what too few requests to judge by mean: go, pause or back",
+}
+PLAN_HELP = {
+    "env": ENV_HELP,
+    "release": RELEASE_HELP,
+    "on": EVERY_HOST,
+    **RULES_HELP,
+    "quarantine": "hosts to leave out, and to remember until `fab deploy.catchup`",
+    "accept_schema": "go back across contract migrations",
+    "whole": "send whole archives, no patches",
+    "json": JSON_HELP,
+}
 
 
 @operation(
     help={
-        "env": ENV_HELP,
-        "release": "its ID in dist/ (see inv release.list), or `latest`",
-        "on": ON_HELP + " (default: every host that runs the app)",
-        "json": JSON_HELP,
+        **PLAN_HELP,
+        "plan": "exactly the plan of this hash (see fab deploy.plan); refused if the world changed",
         "dry_run": DRY_HELP,
         "yes": YES_HELP,
         "message": MESSAGE_HELP,
+        "takeover": "give up an unfinished run and take its place",
         "skip_local_check": "leave it to the hosts alone to verify signature and digests",
     }
 )
@@ -50,36 +66,83 @@ def start(
     env: str = "",
     release: str = "",
     on: str = "",
+    plan: str = "",
+    batches: str = "",
+    by: str = "",
+    budget: str = "",
+    soak: str = "",
+    floor: str = "",
+    unsure: str = "",
+    quarantine: str = "",
+    accept_schema: bool = False,
+    whole: bool = False,
+    takeover: bool = False,
     json: bool = False,
     dry_run: bool = False,
     yes: int = 0,
     message: str = "",
     skip_local_check: bool = False,
 ) -> None:
-    """Roll a release out, host by host; all hosts end on it, or all go back to what they had."""
-    from backline import places, selection
-    from backline.release import store
-    from backline.rollout import plan, preflight
+    """Roll a release out, batch by batch; all hosts end on it, or all go back to what they had."""
+    fleet = environment(env)
+    rules = _rules(batches, by, budget, soak, floor, unsure)
+    wish = Wish(release, on, rules, quarantine, accept_schema, whole, skip_local_check)
+    before = None
+    if plan:
+        if release or on or rules or quarantine:
+            raise BacklineError(
+                "a saved plan has its own release, hosts and rules",
+                state="nothing was changed",
+                hint=f"fab deploy --env {fleet.name} --plan {plan}",
+            )
+        wish, before = planning.saved(fleet, plan)
+    planning.named(wish.release)
+    with reach(fleet) as hosts:
+        intended, options = planning.deploy(fleet, hosts, wish)
+        if before is not None:
+            planning.refuse_change(before, intended)
+        options = replace(options, as_json=json, dry_run=dry_run, yes=yes, replace=takeover)
+        carry_out(fleet, hosts, intended, new_run(intended.app, message), options)
+
+
+@operation(name="plan", help=PLAN_HELP)
+def plan_(
+    c: Context,
+    env: str = "",
+    release: str = "",
+    on: str = "",
+    batches: str = "",
+    by: str = "",
+    budget: str = "",
+    soak: str = "",
+    floor: str = "",
+    unsure: str = "",
+    quarantine: str = "",
+    accept_schema: bool = False,
+    whole: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what a deploy would do, and keep it under a hash; exit 2 if it would change anything."""
+    from backline import console
+    from backline.rollout.events import Event
 
     fleet = environment(env)
-    if not release:
-        raise BacklineError(
-            "which release? Name it: --release ID, or --release latest",
-            state="nothing was changed",
-            hint=f"newest first: {', '.join(reversed(store.ids(places.dist())[-5:])) or 'none'}; "
-            "build one: inv release.build examples/jukebox",
-        )
-    stored = store.load(places.dist(), release)
-    if not skip_local_check:
-        store.verify(stored, _signers(fleet))
-    selected = selection.select(fleet, on or selection.EVERYTHING)
-    chosen = plan.hosts_of(stored.release, fleet.groups, selected)
+    rules = _rules(batches, by, budget, soak, floor, unsure)
+    wish = Wish(planning.named(release), on, rules, quarantine, accept_schema, whole)
     with reach(fleet) as hosts:
-        looks = _look(hosts, chosen, stored.release.app)
-        preflight.check(stored.release, looks)
-        statuses = {host: look.status for host, look in looks.items()}
-        intended = plan.deploy(stored.release, fleet.groups, statuses)
-        _carry_out(fleet, hosts, intended, stored, (json, dry_run, yes, message))
+        intended, _ = planning.deploy(fleet, hosts, replace(wish, release=release))
+    if release == "latest":
+        wish = replace(wish, release=intended.release)
+    planning.save(fleet, intended, wish)
+    if json:
+        console.line(
+            Event("plan", data={"digest": intended.digest, **intended.as_data()}).as_json("", 0)
+        )
+    else:
+        console.show_plan(intended)
+        print(f"fab deploy --env {fleet.name} --plan {intended.digest}")
+    if intended.changes or intended.shipments:
+        raise SystemExit(Exit.CHANGES_PENDING)
 
 
 @operation(
@@ -87,7 +150,8 @@ def start(
         "env": ENV_HELP,
         "to": "the release to go back to (default: the last good one before the live one)",
         "app": "which app, where the hosts run several",
-        "on": ON_HELP + " (default: every host that runs the app)",
+        "on": EVERY_HOST,
+        "accept_schema": "go back across contract migrations",
         "json": JSON_HELP,
         "dry_run": DRY_HELP,
         "yes": YES_HELP,
@@ -100,73 +164,58 @@ def rollback(
     to: str = "",
     app: str = "",
     on: str = "",
+    accept_schema: bool = False,
     json: bool = False,
     dry_run: bool = False,
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Go back to the last release that was marked good; it is on the hosts already."""
+    """Go back to the last release that was marked good, everywhere at once; it is there already."""
     from backline import selection
-    from backline.rollout import plan, preflight
+    from backline.rollout import plan as plans
+    from backline.rollout import preflight, quarantine
+    from backline.transport.port import Unreachable
 
     fleet = environment(env)
     selected = selection.select(fleet, on or selection.EVERYTHING)
     with reach(fleet) as hosts:
-        name = app or _the_app(hosts, selected)
-        found = preflight.look(hosts, selected, name, _clock())
-        for host in [h for h, look in found.items() if _lacks(look, name)]:
+        name = app or the_app(hosts, selected)
+        found = preflight.look(hosts, selected, name, operator.clock())
+        for host in [h for h, look in found.items() if _lacks(look)]:
             del found[host]
-        looks = preflight.require(found)
-        statuses = {host: look.status for host, look in looks.items()}
-        target = plan.choose_rollback(statuses, to)
-        intended = plan.rollback(name, target, statuses)
-        _carry_out(fleet, hosts, intended, None, (json, dry_run, yes, message))
+        missing = {h: e for h, e in found.items() if isinstance(e, Unreachable)}
+        looks = preflight.require({h: e for h, e in found.items() if h not in missing})
+        away = quarantine.known(look.status for look in looks.values())
+        statuses = {host: look.status for host, look in looks.items() if host not in away}
+        target = plans.choose_rollback(statuses, to)
+        plans.guard_schema(statuses, target, accept_schema)
+        intended = plans.rollback(name, target, statuses)
+        options = Options(
+            as_json=json,
+            dry_run=dry_run,
+            yes=yes,
+            fences={host: int(status["fence"]) for host, status in statuses.items()},
+            replace=True,
+            missing={host: error for host, error in missing.items() if host not in away},
+        )
+        carry_out(fleet, hosts, intended, new_run(name, message), options)
 
 
-def _carry_out(
-    fleet: Environment,
-    hosts: SshFleet,
-    intended: Plan,
-    stored: Stored | None,
-    flags: tuple[bool, bool, int, str],
-) -> None:
-    """Shows the plan, asks if it must, and runs it."""
-    from backline import console
-    from backline.rollout.events import Event
-    from backline.rollout.loop import Rollout
-
-    as_json, dry_run, yes, message = flags
-    run = new_run(intended.app, message)
-    with console.Narrator(run.id, as_json) as narrator:
-        if as_json:
-            narrator.report(Event("plan", release=intended.release, data=_as_data(intended)))
-        else:
-            console.show_plan(intended)
-    if dry_run:
-        return
-    confirm(fleet, len(intended.hosts), yes, as_json)
-    files: tuple[Path, ...] = stored.files if stored else ()
-    with console.Narrator(run.id, as_json) as narrator:
-        Rollout(intended, hosts, run, _clock(), narrator.report, files).run()
-
-
-def _as_data(plan: Plan) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "digest": plan.digest,
-        "hosts": plan.hosts,
-        **{k: v for k, v in asdict(plan).items() if k != "release"},
+def _rules(
+    batches: str, by: str, budget: str, soak: str, floor: str, unsure: str
+) -> dict[str, str]:
+    given = {
+        "batches": batches,
+        "by": by,
+        "budget": budget,
+        "soak": soak,
+        "floor": floor,
+        "unsure": unsure,
     }
+    return {name: value for name, value in given.items() if value}
 
 
-def _look(hosts: SshFleet, chosen: list[str], app: str) -> dict[str, Look]:
-    from backline.rollout import preflight
-
-    return preflight.require(preflight.look(hosts, chosen, app, _clock()))
-
-
-def _the_app(hosts: SshFleet, selected: list[str]) -> str:
+def the_app(hosts: SshFleet, selected: list[str]) -> str:
     """The one app that the selected hosts run; BacklineError when there are several, or none."""
     outcomes = hosts.each(selected, lambda host: hosts.call(host, "facts", {}), deadline=25.0)
     names = sorted({str(app) for o in outcomes.values() if o.value for app in o.value["apps"]})
@@ -181,28 +230,15 @@ def _the_app(hosts: SshFleet, selected: list[str]) -> str:
     )
 
 
-def _lacks(look: object, app: str) -> bool:
+def _lacks(look: object) -> bool:
     """True for a host that answered and does not have the app: it is none of this run's business."""
     from backline.transport.port import HostError
 
     return isinstance(look, HostError) and look.code == "unknown_app"
 
 
-def _signers(fleet: Environment) -> tuple[str, ...]:
-    """Whom the hosts trust, by the inventory; else our own key."""
-    from backline.release import signing
-
-    if fleet.allowed_signers:
-        return fleet.allowed_signers
-    key, _ = signing.signing_key()
-    return (signing.signer_line(key),)
-
-
-def _clock() -> Any:
-    from backline.transport.clock import SystemClock
-
-    return SystemClock()
-
-
 collection = Collection("deploy")
 collection.add_task(start, default=True)
+collection.add_task(plan_)
+for _task in taking_over.TASKS:
+    collection.add_task(_task)

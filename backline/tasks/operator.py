@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.rollout.lease import Run
     from backline.transport.fleet import SshFleet
+    from backline.transport.port import Clock
 
 ENV_HELP = "which fleet: a folder of inventory/ (default: $BACKLINE_ENV)"
 ON_HELP = "which hosts: an Ansible pattern such as 'streaming:&zone_a:!stream3'"
@@ -99,6 +100,13 @@ def new_run(app: str, message: str) -> Run:
         actor=f"{user}@{socket.gethostname()}",
         message=message,
     )
+
+
+def clock() -> Clock:
+    """The time that runs go by."""
+    from backline.transport.clock import SystemClock
+
+    return SystemClock()
 
 
 def confirm(fleet: Environment, count: int, yes: int, as_json: bool) -> None:

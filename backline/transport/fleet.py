@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from backline.transport import pool
-from backline.transport.port import Answer, HostError, Outcome, Shipped, Target, Unreachable
+from backline.transport.port import Answer, Hands, HostError, Outcome, Shipped, Target, Unreachable
 
 if TYPE_CHECKING:
     from backline.transport.channel import Reply
@@ -58,15 +58,21 @@ class SshFleet:
 
         return self._execute(host, guarded(command, deadline), None, deadline + GRACE_SECONDS + 2.0)
 
-    def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> None:
+    def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> int:
         """See port.Fleet."""
         from backline.transport import upload
 
-        total, before = sum(file.stat().st_size for file in files), 0
+        total, before, sent = sum(file.stat().st_size for file in files), 0, 0
         with self._sftp(host) as sftp:
             for file in files:
-                upload.put(sftp, file, progress=partial(_add, progress, host, before, total))
+                told = partial(_add, progress, host, before, total)
+                sent += upload.put(sftp, file, progress=told)
                 before += file.stat().st_size
+        return sent
+
+    def hands(self) -> Hands:
+        """See port.Fleet."""
+        return pool.Threads(self._drop)
 
     def discard(self, host: str, names: Iterable[str]) -> None:
         """See port.Fleet."""
@@ -96,12 +102,7 @@ class SshFleet:
             return execute(channel, command, stdin=stdin, deadline=deadline)
         except DeadlinePassed:
             self._drop(host)
-            raise Unreachable(
-                host,
-                f"no answer within {deadline:.0f} s",
-                code="deadline",
-                hint="what it did until then is not known: `fab status` asks it again",
-            ) from None
+            raise pool.too_late(host, deadline) from None
         except ConnectionLost as error:
             self._drop(host)
             raise Unreachable(host, f"connection lost: {error}", code="lost") from error

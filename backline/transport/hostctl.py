@@ -9,7 +9,7 @@ from typing import Any
 from backline.transport.channel import Reply
 from backline.transport.port import Answer, HostError
 
-PROTOCOL = 1
+PROTOCOL = 2
 PROGRAM = "/usr/local/bin/hostctl"
 
 

@@ -1,23 +1,92 @@
 """Work on many hosts at once: so many at a time, each with a deadline of its own.
 
 Fabric's ThreadingGroup starts a thread per host without a limit and joins them without a timeout, so
-that one hung host holds up everybody. Here a host that passes its deadline is reported as unreachable,
-its place goes to the next one, and its thread (a daemon) is left to end by itself.
+that one hung host holds up everybody. Here a piece of work that passes its deadline is reported as
+unreachable, its place goes to the next one, and its thread (a daemon) is left to end by itself.
 """
 
 from __future__ import annotations
 
+import heapq
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from backline.transport.port import HostError, Outcome, Unreachable
+from backline.transport.port import Ended, HostError, Outcome, Unreachable
 
 T = TypeVar("T")
 WIDTH = 32
+
+
+class Threads:
+    """Implements port.Hands: a daemon thread per piece of work.
+
+    `abandon(host)` is called for a host whose work is given up, to cut what its thread hangs on.
+    """
+
+    def __init__(self, abandon: Callable[[str], None] = lambda host: None) -> None:
+        self.abandon = abandon
+        self._results: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._running: dict[int, tuple[str, float]] = {}
+        self._ends: list[tuple[float, int, float]] = []
+
+    def begin(self, ticket: int, host: str, work: Callable[[], Any], deadline: float) -> None:
+        """See port.Hands."""
+        end = time.monotonic() + deadline
+        self._running[ticket] = (host, end)
+        heapq.heappush(self._ends, (end, ticket, deadline))
+
+        def body() -> None:
+            try:
+                ended = Ended(ticket, work(), None)
+            except BaseException as error:  # noqa: BLE001 (carried over to the caller's thread)
+                ended = Ended(ticket, None, error)
+            self._results.put(ended)
+
+        threading.Thread(target=body, name=f"host {host}", daemon=True).start()
+
+    def wait(self, seconds: float) -> list[Ended]:
+        """See port.Hands."""
+        end = time.monotonic() + seconds
+        while True:
+            found = self._ended() + self._late()
+            now = time.monotonic()
+            if found or now >= end:
+                return found
+            first = self._ends[0][0] if self._ends else end
+            try:
+                found = self._known(self._results.get(timeout=max(0.0, min(end, first) - now)))
+            except queue.Empty:
+                continue
+            if found:
+                return found + self._ended()
+
+    def _ended(self) -> list[Ended]:
+        found: list[Ended] = []
+        while True:
+            try:
+                found += self._known(self._results.get_nowait())
+            except queue.Empty:
+                return found
+
+    def _known(self, ended: Ended) -> list[Ended]:
+        """Nothing for work that was given up before."""
+        return [ended] if self._running.pop(ended.ticket, None) else []
+
+    def _late(self) -> list[Ended]:
+        found = []
+        while self._ends and (
+            self._ends[0][1] not in self._running or self._ends[0][0] <= time.monotonic()
+        ):
+            _, ticket, deadline = heapq.heappop(self._ends)
+            if ticket in self._running:
+                host, _ = self._running.pop(ticket)
+                self.abandon(host)
+                found.append(Ended(ticket, None, too_late(host, deadline)))
+        return found
 
 
 def each(
@@ -32,50 +101,32 @@ def each(
     """Runs `work(host)` for every host, at most `width` at once; returns outcomes in the hosts' order.
 
     A host has `deadline` seconds from its own start. `done(host, outcome)` is called in this thread
-    as hosts end; `abandon(host)` for one that is given up, to cut what its thread hangs on. An error
-    that is no HostError (a fault of ours, not of the host) is raised here.
+    as hosts end; `abandon(host)` for one that is given up. An error that is no HostError (a fault
+    of ours, not of the host) is raised here.
     """
     order = list(dict.fromkeys(hosts))
-    waiting = deque(order)
-    running: dict[str, float] = {}
-    results: queue.SimpleQueue[tuple[str, T | None, BaseException | None]] = queue.SimpleQueue()
+    waiting = deque(enumerate(order))
+    hands = Threads(abandon)
     outcomes: dict[str, Outcome[T]] = {}
-
-    def settle(host: str, outcome: Outcome[T]) -> None:
-        del running[host]
-        outcomes[host] = outcome
-        if done:
-            done(host, outcome)
-
-    def body(host: str) -> None:
-        try:
-            results.put((host, work(host), None))
-        except BaseException as error:  # noqa: BLE001 (carried over to the caller's thread)
-            results.put((host, None, error))
-
+    running = 0
     while waiting or running:
-        while waiting and len(running) < width:
-            host = waiting.popleft()
-            running[host] = time.monotonic() + deadline
-            threading.Thread(target=body, args=(host,), name=f"host {host}", daemon=True).start()
-        try:
-            first = min(running.values()) - time.monotonic()
-            host, value, error = results.get(timeout=max(0.0, first))
-        except queue.Empty:
-            now = time.monotonic()
-            for host in [name for name, end in running.items() if end <= now]:
-                abandon(host)
-                settle(host, Outcome(error=_too_late(host, deadline)))
-            continue
-        if host not in running:  # it was given up before
-            continue
-        if error is not None and not isinstance(error, HostError):
-            raise error
-        settle(host, Outcome(value, error))
+        while waiting and running < width:
+            number, host = waiting.popleft()
+            hands.begin(number, host, lambda host=host: work(host), deadline)  # type: ignore[misc]
+            running += 1
+        for ended in hands.wait(3600.0):
+            running -= 1
+            if ended.error is not None and not isinstance(ended.error, HostError):
+                raise ended.error
+            host = order[ended.ticket]
+            outcomes[host] = Outcome(ended.value, ended.error)
+            if done:
+                done(host, outcomes[host])
     return {host: outcomes[host] for host in order}
 
 
-def _too_late(host: str, deadline: float) -> Unreachable:
+def too_late(host: str, deadline: float) -> Unreachable:
+    """The error of a host that did not answer within `deadline` seconds."""
     return Unreachable(
         host,
         f"no answer within {deadline:.0f} s",

@@ -101,6 +101,16 @@ class Sample:
         return self.error is None and self.status is not None and 200 <= self.status < 400
 
 
+class Probe(Protocol):
+    """Real requests that are sent while a run goes on."""
+
+    def samples(self) -> list[Sample]:
+        """What came in since the last call."""
+
+    def trouble(self) -> str | None:
+        """Why nothing comes in any more, if so."""
+
+
 Shipped = Callable[[str, int, int], None]
 """Progress of an upload: host, bytes there now, bytes in all."""
 
@@ -113,8 +123,11 @@ class Fleet(Protocol):
     ) -> Answer:
         """hostctl's answer to `verb`; HostError when it refuses, Unreachable after `deadline` s."""
 
-    def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> None:
-        """Puts files into the host's incoming folder; what is there already is not sent again."""
+    def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> int:
+        """Puts files into the host's incoming folder; what is there already is not sent again.
+
+        Returns how many bytes travelled.
+        """
 
     def hands(self) -> Hands:
         """Hands for work on these hosts."""

@@ -14,7 +14,8 @@ DOMAIN = {
     *("rollout", "selection"),
 }
 LAYERS: dict[str, set[str]] = {
-    "transport": BASE | {"transport"},
+    # hostctl: the controller's journal is the same chain as the hosts'.
+    "transport": BASE | {"transport", "hostctl"},
     "console": BASE | {"console", "selection", "operations", "rollout", "transport"},
     **{name: BASE | DOMAIN | {"transport"} for name in DOMAIN},
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
-from backline.transport.port import HostError, Outcome, Unreachable
+from backline.transport.port import Ended, HostError, Outcome, Unreachable
 
 KINDS = {"web": "http", "plays": "worker", "mail": "worker", "beat": "singleton"}
 
@@ -38,6 +38,49 @@ class FakeClock:
         return event.wait(10)
 
 
+class Hangs(Exception):
+    """The host never answers this call."""
+
+
+class FakeHands:
+    """Implements port.Hands in one thread: `pick` says which of the waiting calls is next.
+
+    A call may take time (`FakeFleet.takes`), which passes when nobody has anything else to do. One
+    that hangs ends at its deadline.
+    """
+
+    def __init__(self, fleet: FakeFleet, clock: FakeClock) -> None:
+        self.fleet, self.clock = fleet, clock
+        self.pick: Callable[[int], int] = lambda count: 0
+        self.waiting: list[tuple[int, str, Callable[[], Any], float]] = []
+        self.later: list[tuple[float, Ended]] = []
+
+    def begin(self, ticket: int, host: str, work: Callable[[], Any], deadline: float) -> None:
+        self.waiting.append((ticket, host, work, self.clock.now + deadline))
+
+    def wait(self, seconds: float) -> list[Ended]:
+        if self.waiting:
+            ticket, host, work, end = self.waiting.pop(self.pick(len(self.waiting)))
+            self.fleet.takes = 0.0
+            try:
+                ended = Ended(ticket, work(), None)
+            except Hangs:
+                error = Unreachable(host, "no answer in time", code="deadline")
+                self.later.append((end, Ended(ticket, None, error)))
+                return []
+            except HostError as error:
+                ended = Ended(ticket, None, error)
+            if not self.fleet.takes:
+                return [ended]
+            self.later.append((self.clock.now + self.fleet.takes, ended))
+            return []
+        until = min([self.clock.now + seconds, *(when for when, _ in self.later)])
+        self.clock.now = max(self.clock.now, until)
+        over = [entry for entry in self.later if entry[0] <= self.clock.now]
+        self.later = [entry for entry in self.later if entry[0] > self.clock.now]
+        return [ended for _, ended in over]
+
+
 @dataclass
 class FakeHost:
     """What one host has and runs."""
@@ -51,16 +94,24 @@ class FakeHost:
     good: list[str] = field(default_factory=list)
     migrated: set[str] = field(default_factory=set)
     lease: tuple[str, int] | None = None
+    lease_ends: float = 0.0
     fence: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
+    run: dict[str, Any] | None = None
+    contracted: list[str] = field(default_factory=list)
+    quarantine: dict[str, Any] = field(default_factory=dict)
+    drained: bool = False
+    tars: set[str] = field(default_factory=set)
+    retiring: set[tuple[str, str]] = field(default_factory=set)
+    done: list[tuple[str, ...]] = field(default_factory=list)
 
 
 @dataclass
 class Fault:
     """What goes wrong: on `host` (or any) at the `nth` call of `verb` (for `release`, if given).
 
-    `effect`: a hostctl error code, `unreachable` (not done), or `lost` (done, but no answer comes).
-    `forever` keeps the host dead from then on.
+    `effect`: a hostctl error code, `unreachable` (not done), `hang` (not done, and no answer until
+    the deadline) or `lost` (done, but no answer comes). `forever` keeps the host dead from then on.
     """
 
     verb: str
@@ -93,8 +144,14 @@ class FakeFleet:
         self.shipped: list[tuple[str, str]] = []
         self.discarded: list[str] = []
         self.before_call: Callable[[str, str], None] = lambda host, verb: None
+        self.takes = 0.0
+        self.the_hands = FakeHands(self, self.clock)
+        self.watching: Callable[[str, str, str], str | None] = lambda host, process, release: None
 
     # The port.
+
+    def hands(self) -> FakeHands:
+        return self.the_hands
 
     def call(
         self, host: str, verb: str, fields: Mapping[str, Any], *, deadline: float = 30.0
@@ -109,6 +166,8 @@ class FakeFleet:
                 self.dead.add(host)
             if fault.effect == "unreachable":
                 raise Unreachable(host, "no answer", code="timeout")
+            if fault.effect == "hang":
+                raise Hangs
             if fault.effect == "interrupt":
                 raise KeyboardInterrupt
             if fault.effect != "lost":
@@ -120,13 +179,14 @@ class FakeFleet:
             raise Unreachable(host, "connection lost", code="lost")
         return {"ok": True, **answer}
 
-    def ship(self, host: str, files: Sequence[Path], progress: Any) -> None:
+    def ship(self, host: str, files: Sequence[Path], progress: Any) -> int:
         self.calls.append((host, "ship", {}))
         fault = next((f for f in self.faults if f.strikes(host, "ship", {})), None)
         if fault or host in self.dead:
             raise Unreachable(host, "the upload stalled", code="deadline")
         self.shipped += [(host, file.name) for file in files]
         progress(host, 10, 10)
+        return 10
 
     def discard(self, host: str, names: Iterable[str]) -> None:
         self.discarded.append(host)
@@ -148,7 +208,7 @@ class FakeFleet:
 
     def _facts(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "protocol": 1,
+            "protocol": 2,
             "python": "3.11.2",
             "machine": "x86_64",
             "time": self.clock.time(),
@@ -156,6 +216,7 @@ class FakeFleet:
             "inodes_free": 10**7,
             "drained": False,
             "apps": {"jukebox": {"releases": list(host.staged)}},
+            **({"status": self._status(host, fields)} if "app" in fields else {}),
             **host.facts,
         }
 
@@ -165,7 +226,13 @@ class FakeFleet:
         return {
             "current": next(iter(host.live.values()), None),
             "releases": [
-                {"id": release, "version": "1.0", "state": state}
+                {
+                    "id": release,
+                    "version": "1.0",
+                    "state": state,
+                    "tar": release in host.tars,
+                    "migrated": ["expand"] if release in host.migrated else [],
+                }
                 for release, state in sorted(host.staged.items())
             ],
             "good": list(host.good),
@@ -182,53 +249,114 @@ class FakeFleet:
             },
             "lease": None,
             "fence": host.fence,
-            "drained": False,
+            "drained": host.drained,
+            "run": host.run,
+            "contracted": list(host.contracted),
+            "quarantine": dict(host.quarantine),
         }
 
     def _lease(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
-        action = fields["action"]
+        action, run = fields["action"], fields.get("run")
+        if host.lease and host.lease_ends <= self.clock.now:
+            host.lease = None
         if action == "take":
-            if host.lease and host.lease[0] != fields["run"]:
-                raise HostError(
-                    host.name,
-                    "held",
-                    code="lease_held",
-                    exit_code=5,
-                    details={"holder": "ann@desk", "run": host.lease[0], "expires_in": 42},
-                )
-            if fields["token"] <= host.fence:
-                raise HostError(host.name, "stale", code="stale_token", exit_code=6)
-            host.fence = fields["token"]
-            host.lease = (fields["run"], fields["token"])
+            self._take(host, fields)
         elif action == "renew":
             self._guard(host, fields)
-        elif action == "release" and host.lease and host.lease[0] == fields["run"]:
-            host.lease = None
-        return {"lease": None, "fence": host.fence}
+            host.lease_ends = self.clock.now + fields["lifetime"]
+        elif action == "release":
+            if fields["token"] < host.fence:
+                raise HostError(host.name, "stale", code="stale_token", exit_code=6)
+            if host.lease and host.lease[0] == run:
+                host.lease = None
+            if fields.get("ended") and host.run and host.run["run"] == run:
+                host.run["ended"] = fields["ended"]
+        return {"lease": None, "fence": host.fence, "wanted": (host.run or {}).get("wanted")}
+
+    def _take(self, host: FakeHost, fields: Mapping[str, Any]) -> None:
+        run, plan = fields["run"], fields.get("plan")
+        if host.lease and host.lease[0] != run:
+            raise HostError(
+                host.name,
+                "held",
+                code="lease_held",
+                exit_code=5,
+                details={"holder": "ann@desk", "run": host.lease[0], "expires_in": 42},
+            )
+        if fields["token"] <= host.fence:
+            raise HostError(host.name, "stale", code="stale_token", exit_code=6)
+        former = host.run
+        if plan is not None and former and former["run"] != run and not former["ended"]:
+            if not fields.get("replace"):
+                details = {"run": former["run"]}
+                raise HostError(
+                    host.name, "unfinished", code="unfinished_run", exit_code=6, details=details
+                )
+        if plan is not None and (former is None or former["run"] != run):
+            host.run = {"run": run, "plan": plan, "notes": [], "ended": None, "wanted": None}
+        host.fence = fields["token"]
+        host.lease = (run, fields["token"])
+        host.lease_ends = self.clock.now + fields["lifetime"]
+
+    def _note(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        self._guard(host, fields)
+        assert host.run is not None
+        host.run["notes"].append(fields["note"])
+        return {}
+
+    def _quarantine(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        self._guard(host, fields)
+        if fields["action"] == "add":
+            host.quarantine |= fields["hosts"]
+        else:
+            for name in fields["hosts"]:
+                host.quarantine.pop(name, None)
+        return {}
+
+    def _drain(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        self._guard(host, fields)
+        host.drained = fields["action"] == "on"
+        return {}
 
     def _stage(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         self._guard(host, fields)
         already = fields["release"] in host.staged
+        base = fields.get("base")
+        if base and base not in host.tars and not already:
+            raise HostError(host.name, "no such base", code="no_base")
+        if not already:
+            host.done.append(("stage", "", fields["release"], fields["run"]))
         host.staged.setdefault(fields["release"], "staged")
+        host.tars.add(fields["release"])
         return {"staged": True, "already": already}
 
     def _migrate(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         self._guard(host, fields)
-        if fields["release"] not in host.migrated:
+        already = fields["release"] in host.migrated
+        if not already:
             assert not any(fields["release"] in h.live.values() for h in self.hosts.values())
+            host.done.append(("migrate", "", fields["release"], fields["run"]))
         host.migrated.add(fields["release"])
-        return {"ran": 1}
+        return {"ran": 1, "already": already}
 
     def _start(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         self._guard(host, fields)
         running = host.running.setdefault(fields["process"], set())
+        host.retiring.discard((fields["process"], fields["release"]))
         already = fields["release"] in running
         running.add(fields["release"])
+        if not already:
+            host.done.append(("start", fields["process"], fields["release"], fields["run"]))
         return {"unit": "u", "already": already}
 
     def _check(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         if fields["release"] not in host.running.get(fields["process"], ()):
             raise HostError(host.name, "it does not run", code="unhealthy")
+        if "for" in fields:
+            self.takes = float(fields["for"])
+            why = self.watching(host.name, fields["process"], fields["release"])
+            if why:
+                raise HostError(host.name, why, code="unhealthy")
         host.checked.add((fields["process"], fields["release"]))
         return {"healthy": True}
 
@@ -239,6 +367,8 @@ class FakeFleet:
         assert release in host.running[process], "switched to a process that does not run"
         previous = host.live.get(process)
         host.live[process] = release
+        if previous != release:
+            host.done.append(("switch", process, release, fields["run"]))
         return {"previous": previous, "already": previous == release}
 
     def _stop(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,7 +376,11 @@ class FakeFleet:
         process, release = fields["process"], fields["release"]
         if host.live.get(process) == release and not fields.get("force"):
             raise HostError(host.name, "it is live", code="live_release", exit_code=6)
+        if fields.get("after"):
+            host.retiring.add((process, release))
+            return {"stopped": False, "scheduled": fields["after"]}
         host.running.get(process, set()).discard(release)
+        host.checked.discard((process, release))
         return {"stopped": True}
 
     def _rollback(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,6 +392,9 @@ class FakeFleet:
     def _mark(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         self._guard(host, fields)
         release = fields["release"]
+        if fields["state"] == "contracted":
+            host.contracted.append(release)
+            return {}
         host.staged[release] = fields["state"]
         host.good = [entry for entry in host.good if entry != release]
         if fields["state"] == "good":
@@ -271,7 +408,8 @@ class FakeFleet:
     def _guard(self, host: FakeHost, fields: Mapping[str, Any]) -> None:
         if fields["token"] < host.fence:
             raise HostError(host.name, "stale token", code="stale_token", exit_code=6)
-        if host.lease != (fields["run"], fields["token"]):
+        held = host.lease == (fields["run"], fields["token"])
+        if not held or host.lease_ends <= self.clock.now:
             raise HostError(host.name, "no lease", code="lease_required", exit_code=6)
 
     def _invariants(self) -> None:
@@ -289,6 +427,7 @@ def small_fleet(old: str | None, processes: Mapping[str, Sequence[str]]) -> Fake
         host = FakeHost(name, tuple(names))
         if old:
             host.staged[old] = "good"
+            host.tars.add(old)
             host.good.append(old)
             for process in names:
                 host.live[process] = old

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_loop import release
+from test_engine import release
 
 from backline.errors import BacklineError
 from backline.rollout import plan as plans

@@ -18,6 +18,7 @@ import backline.tasks.deploy
 import backline.tasks.operator
 import backline.tasks.release
 import backline.tasks.status
+import backline.tasks.taking_over
 from backline import inventory
 from backline.errors import BacklineError
 from backline.inventory import Environment, Host
@@ -68,9 +69,9 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeFleet:
     }  # fmt: skip
     known = Environment("stage", tmp_path, hosts, GROUPS, False, ())
     monkeypatch.setattr(inventory, "load", lambda name: known)
-    for module in (backline.tasks.deploy, backline.tasks.status):
+    for module in (backline.tasks.deploy, backline.tasks.status, backline.tasks.taking_over):
         monkeypatch.setattr(module, "reach", lambda environment: made)
-    monkeypatch.setattr(backline.tasks.deploy, "_clock", lambda: made.clock)
+    monkeypatch.setattr(backline.tasks.operator, "clock", lambda: made.clock)
     return made
 
 
@@ -106,7 +107,7 @@ def test_deploy_speaks_json_only_on_stdout(
     out, err = capsys.readouterr()
     lines = [json.loads(line) for line in out.splitlines()]
     assert all(line["schema_version"] == 1 and line["run"] == lines[0]["run"] for line in lines)
-    assert [lines[0]["event"], lines[-1]["event"]] == ["plan", "done"]
+    assert [lines[0]["event"], lines[-1]["event"]] == ["plan", "ended"]
     assert lines[0]["hosts"] == ["stream1", "stream2", "worker1"]
     assert err == ""
     assert {host.live.get("web") for host in fleet.hosts.values()} == {release, None}
@@ -118,7 +119,7 @@ def test_deploy_tells_people_on_stderr_only(
     assert call(deploy, release=release) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    for words in ("ship to", f"replaces {OLD}", "stream2", "switched", "3 hosts"):
+    for words in ("ship      ", f"replaces {OLD}", "stream2", "switched", "3 hosts"):
         assert words in err
     assert max(map(len, err.splitlines())) <= 80
 
@@ -128,7 +129,7 @@ def test_a_dry_run_shows_and_changes_nothing(
 ) -> None:
     assert call(deploy, release=release, dry_run=True) == 0
     assert "stream1" in capsys.readouterr().err
-    assert {verb for _, verb, _ in fleet.calls} == {"facts", "status"}
+    assert {verb for _, verb, _ in fleet.calls} == {"facts"}
 
 
 def test_errors_are_json_too(
@@ -197,7 +198,7 @@ def test_a_host_that_is_down_is_named_before_anything_changes(
     assert call(deploy, release=release) == 1
     err = capsys.readouterr().err
     assert "stream2" in err and "nothing was changed" in err
-    assert {verb for _, verb, _ in fleet.calls} == {"facts", "status"}
+    assert {verb for _, verb, _ in fleet.calls} == {"facts"}
 
 
 def test_rollback_takes_the_last_good_one(fleet: FakeFleet, release: str) -> None:

@@ -14,9 +14,9 @@ from backline.release.model import Archive, Release, ReleaseProcess
 from backline.rollout import plan as plans
 from backline.rollout.events import Event
 from backline.rollout.lease import Run
-from backline.rollout.loop import Rollout
+from backline.rollout.cargo import Cargo
+from backline.rollout.engine import Rollout
 from backline.rollout.plan import Plan
-from backline.transport.port import HostError
 
 OLD, NEW = "20260101T000000Z-0000001", "20260102T000000Z-0000002"
 GROUPS = {"streaming": ("stream1", "stream2"), "worker": ("worker1",)}
@@ -46,15 +46,19 @@ def statuses(fleet: FakeFleet) -> dict[str, Any]:
     return {name: fleet._status(host, {}) for name, host in fleet.hosts.items()}
 
 
-def run(fleet: FakeFleet, plan: Plan, tmp_path: Path) -> tuple[int, str, list[Event]]:
+def run(
+    fleet: FakeFleet, plan: Plan, tmp_path: Path, name: str = "run-1", **options: Any
+) -> tuple[int, str, list[Event]]:
     """Exit code, everything said about the end, and the events."""
     archive = tmp_path / f"{plan.release}.tar.zst"
     archive.write_bytes(b"release")
     events: list[Event] = []
-    who = Run("run-1", "jukebox", "ann@desk", "because")
-    files = (archive,) if plan.action == "deploy" else ()
+    who = Run(name, "jukebox", "ann@desk", "because")
+    cargo = Cargo(plan, (), archive, {}) if plan.action == "deploy" else None
+    fences = {host: fleet.hosts[host].fence for host in plan.hosts}
+    options = {"cargo": cargo, "fences": fences, **options}
     try:
-        Rollout(plan, fleet, who, fleet.clock, events.append, files).run()
+        Rollout(plan, fleet, who, fleet.clock, events.append, **options).carry_out()
     except BacklineError as error:
         return int(error.exit_code), f"{error.message} {error.state} {error.hint}", events
     return 0, "", events
@@ -130,7 +134,8 @@ def test_the_old_process_stays_until_the_new_one_has_settled(tmp_path: Path) -> 
     plan = plans.deploy(release(), {"streaming": ("stream1",), "worker": ()}, statuses(fleet))
     assert run(fleet, plan, tmp_path)[0] == 0
     assert at["stop"] - at["switch"] >= 0.5
-    assert fleet.hosts["stream1"].running["web"] == {NEW}
+    host = fleet.hosts["stream1"]
+    assert host.running["web"] == {NEW, OLD} and host.retiring == {("web", OLD)}
 
 
 def test_the_schema_is_migrated_once_before_any_start(tmp_path: Path) -> None:
@@ -156,7 +161,7 @@ def test_leftovers_of_a_killed_deploy_are_ended(tmp_path: Path) -> None:
     leftover = "20260101T120000Z-00000aa"
     fleet.hosts["stream1"].running["web"].add(leftover)
     assert deploy(fleet, tmp_path)[0] == 0
-    assert fleet.hosts["stream1"].running["web"] == {NEW}
+    assert fleet.hosts["stream1"].running["web"] == {NEW, OLD}
 
 
 def test_a_singleton_never_runs_twice_and_comes_back(tmp_path: Path) -> None:
@@ -182,6 +187,7 @@ def test_a_singleton_never_runs_twice_and_comes_back(tmp_path: Path) -> None:
 def test_a_second_operator_is_told_who_is_at_work(tmp_path: Path) -> None:
     fleet = small_fleet(OLD, PROCESSES)
     fleet.hosts["stream2"].lease = ("run-0", 1)
+    fleet.hosts["stream2"].lease_ends = fleet.clock.now + 42
     code, said, _ = deploy(fleet, tmp_path)
     assert code == 5
     assert "ann@desk" in said and "42 s" in said
@@ -216,7 +222,7 @@ def test_changes_carry_who_and_why(tmp_path: Path) -> None:
 def test_rollback_goes_on_past_a_dead_host_and_names_it(tmp_path: Path) -> None:
     fleet = small_fleet(OLD, PROCESSES)
     deploy(fleet, tmp_path)
-    fleet.faults.append(Fault("start", "unreachable", host="stream1", release=OLD))
+    fleet.faults.append(Fault("rollback", "unreachable", host="stream1", release=OLD))
     plan = plans.rollback("jukebox", OLD, statuses(fleet))
     code, said, _ = run(fleet, plan, tmp_path)
     assert code == 3 and "stream1" in said
@@ -235,21 +241,6 @@ def test_rollback_ships_and_migrates_nothing_and_marks_what_it_left(tmp_path: Pa
     for host in fleet.hosts.values():
         assert set(host.live.values()) == {OLD}
         assert host.staged == {OLD: "good", NEW: "bad"}
-
-
-def test_lease_renewal_notices_a_takeover() -> None:
-    from backline.rollout.lease import Lease
-
-    fleet = small_fleet(OLD, {"stream1": ("web",)})
-    lease = Lease(fleet, ["stream1"], Run("r", "jukebox", "a"), fleet.clock, lambda event: None)
-    with lease:
-        fleet.hosts["stream1"].lease = ("other", 9)
-        fleet.hosts["stream1"].fence = 9
-        rounds = iter([False, True])
-        fleet.clock.wait = lambda event, seconds: next(rounds)  # type: ignore[method-assign]
-        lease._renew()
-    assert isinstance(lease.lost["stream1"], HostError)
-    assert lease.lost["stream1"].code == "stale_token"
 
 
 def test_no_host_without_its_processes() -> None:

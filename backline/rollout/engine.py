@@ -1,0 +1,476 @@
+"""A run: lease, stage everywhere, migrate once, batch by batch, then good - or back.
+
+It ends all-new, all-old, or names the hosts that differ. Whatever is done is written down before
+it leaves (the journal) and on the hosts themselves, so that a run cut anywhere can be resumed or
+taken back by anybody, from any machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from backline.errors import BacklineError
+from backline.rollout import endings, quarantine
+from backline.rollout.cargo import Cargo
+from backline.rollout.crew import Ask, Crew, Job
+from backline.rollout.events import Event, Report
+from backline.rollout.lease import FENCED, Lease, Run
+from backline.rollout.plan import Plan, Step, serving
+from backline.rollout.reach import Reach
+from backline.rollout.turns import Turns, World
+from backline.rollout.watch import Abort, HookFailed, Reason, Watch
+from backline.transport.port import Clock, Fleet, HostError, Outcome, Probe
+
+MIGRATE_SECONDS = 900.0
+HOOK_SECONDS = 310.0
+KEEP = 3
+RETREAT, LEFT_OUT = "retreat", "left_out"
+"""Notes on the hosts: the whole run goes back; this host alone was brought back."""
+
+
+class Journal(Protocol):
+    """Where events are kept before what they tell of happens."""
+
+    @property
+    def head(self) -> Mapping[str, Any] | None:
+        """The end of its chain."""
+
+    def flush(self) -> None:
+        """Makes durable what was told so far."""
+
+
+class NoJournal:
+    """For tests, and for runs that nobody needs to take over."""
+
+    head = None
+
+    def flush(self) -> None:
+        """Nothing."""
+
+
+class Hooks(Protocol):
+    """Commands before and after the phases."""
+
+    def wants(self, phase: str) -> bool:
+        """Whether there is one for this phase."""
+
+    def run(self, phase: str, facts: Mapping[str, str]) -> str:
+        """Runs it; returns why it failed, or nothing."""
+
+
+class _Over(Exception):
+    """The run has ended in another way than all-new."""
+
+    def __init__(self, error: BacklineError, ended: str | None) -> None:
+        super().__init__(str(error))
+        self.error, self.ended = error, ended
+
+
+class _Beyond(Exception):
+    """More hosts failed than may fail."""
+
+    def __init__(self, error: HostError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Rollout:
+    """One run of a plan.
+
+    `cargo`: what travels (None for a rollback). `fences`: each host's highest token, from the
+    preflight. `resumed`: the run is taken over from a controller that is gone: hosts may have moved
+    since the plan was made. `back`: it is taken over in order to be taken back. `missing`: hosts that
+    belong to the run and did not answer in the preflight. `given_up`: hosts that the run has left out.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        fleet: Fleet,
+        run: Run,
+        clock: Clock,
+        report: Report,
+        *,
+        fences: Mapping[str, int],
+        cargo: Cargo | None = None,
+        journal: Journal | None = None,
+        probe: Probe | None = None,
+        hooks: Hooks | None = None,
+        resumed: bool = False,
+        back: bool = False,
+        replace: bool = False,
+        missing: Mapping[str, HostError] | None = None,
+        given_up: Iterable[str] = (),
+    ) -> None:
+        journal = journal or NoJournal()
+        self.plan, self.run, self.clock, self.report = plan, run, clock, report
+        self.fences, self.cargo, self.hooks = dict(fences), cargo, hooks
+        self.resumed, self.back = resumed, back
+        self.crew = Crew(fleet.hands(), clock, before_asking=journal.flush)
+        parts = {} if resumed else {host: plan.part(host) for host in plan.hosts}
+        self.world = World()
+        self.watch = Watch(plan, probe, clock, report)
+        self.lease = Lease(
+            fleet,
+            run,
+            report,
+            parts=parts,
+            replace=replace,
+            head=lambda: journal.head,
+            heard=self.watch.heard,
+        )
+        self.reach = Reach(fleet, self.lease, clock, report)
+        self.turns = Turns(plan, self.reach, self.world)
+        self.missing = dict(missing or {})
+        self.out: dict[str, HostError] = {
+            host: HostError(host, "left out before", code=LEFT_OUT) for host in given_up
+        }
+
+    def carry_out(self) -> None:
+        """Carries the plan out; raises BacklineError, with the exit code of the design, otherwise."""
+        ended: str | None = None
+        try:
+            self._forward()
+            ended = "new"
+        except _Over as over:
+            ended = over.ended
+            raise over.error from over.__cause__
+        finally:
+            self.crew.stop()
+            with contextlib.suppress(KeyboardInterrupt):
+                self.lease.give_back(self.crew, ended)
+
+    # The run, in prose.
+
+    def _forward(self) -> None:
+        """All of it. Raises _Over when it ends in another way."""
+        try:
+            self._take_lease()
+            self._look()
+            if self.back:
+                raise Abort("taken back by the operator")
+            self._stage()
+            self._migrate()
+            for number in range(len(self.plan.batches)):
+                self._batch(number)
+            self._finish()
+        except KeyboardInterrupt:
+            raise self._interrupted() from None
+        except _Beyond as beyond:
+            raise self._failed(beyond.error) from beyond.error
+        except Reason as reason:
+            raise self._failed(reason.as_error()) from None
+        except HostError as error:
+            raise self._failed(error) from error
+
+    def _take_lease(self) -> None:
+        if self.back:  # whoever failed before is asked to go back all the same
+            self.out = {}
+        for host, error in self.missing.items():
+            self._left_behind(host, error)
+        hosts = {host: self.fences[host] for host in self._here() if host in self.fences}
+        for host, error in self.lease.take(self.crew, hosts).items():
+            self._left_behind(host, error)
+        for host in hosts:
+            if host not in self.out:
+                self.crew.background(f"lease of {host}", self.lease.keep(host))
+
+    def _look(self) -> None:
+        """What runs where. A fresh run refuses a world that is not the plan's any more."""
+        self._each(self.turns.look, self._here())
+        if self.resumed:
+            return
+        for host in self._here():
+            for step in self.plan.by_host[host]:
+                live = self.world.live(step)
+                if live != step.live:
+                    raise _Over(endings.world_changed(step, live), "old")
+
+    def _stage(self) -> None:
+        """Everywhere at once, before anything is switched; where it is already, that costs nothing."""
+        if self.plan.action != "deploy" or self.cargo is None:
+            return
+        self._hook("before-stage")
+        self._phase("stage", self._here())
+        cargo = self.cargo
+        self._each(lambda host: cargo.bring(host, self.reach, self._has(host)), self._here())
+        self._hook("after-stage")
+
+    def _has(self, host: str) -> bool:
+        status = self.world.statuses.get(host) or {}
+        return any(entry["id"] == self.plan.release for entry in status.get("releases", ()))
+
+    def _migrate(self) -> None:
+        """Once in the fleet, on the first host of the run that is still there."""
+        if self.plan.migrate_on is None:
+            return
+        if any(self._migrated(host) for host in self._here()):
+            return
+        self._hook("before-migrate")
+        host = self.plan.migrate_on if self.plan.migrate_on in self._here() else self._here()[0]
+        fields = {"release": self.plan.release, "phase": "expand", "deadline": MIGRATE_SECONDS}
+        ask = self.reach.change(host, "migrate", fields, MIGRATE_SECONDS)
+        job = self.reach.patient(ask, "migrate", release=self.plan.release)
+        outcome = self.crew.run({host: job})[host]
+        if outcome.error:
+            raise outcome.error
+        self._hook("after-migrate")
+
+    def _migrated(self, host: str) -> bool:
+        releases = self.world.statuses.get(host, {}).get("releases", ())
+        return any(
+            entry["id"] == self.plan.release and "expand" in entry.get("migrated", ())
+            for entry in releases
+        )
+
+    def _batch(self, number: int) -> None:
+        hosts = [host for host in self.plan.batches[number] if host in self._here()]
+        todo = [host for host in hosts if not self.turns.in_place(host)]
+        later = [host for batch in self.plan.batches[number + 1 :] for host in batch]
+        if not todo and (not hosts or any(self._is_new(host) for host in later)):
+            return  # done before this run was taken over, and others went after it
+        facts = {"batch": str(number + 1), "hosts": ",".join(hosts)}
+        self._hook("before-batch", **facts)
+        self._phase("batch", todo, number=number + 1, of=len(self.plan.batches))
+        self.watch.start(self.crew)
+        self._each(self.turns.forward, todo)
+        seconds = self.plan.strategy.soak_after(number)
+        if seconds and self.plan.action == "deploy":
+            self._phase("soak", self._here(), number=number + 1, seconds=seconds)
+            self._soak(seconds)
+        self.watch.verdict(number + 1, last=number + 1 == len(self.plan.batches))
+        self._hook("after-batch", **facts)
+        if number + 1 < len(self.plan.batches):
+            while self.watch.paused:
+                self._soak(self.watch.EVERY)
+
+    def _soak(self, seconds: float) -> None:
+        """Watches every process that was switched so far, all at once."""
+        if self.watch.hurried:
+            return
+        steps = [
+            step
+            for host in self._here()
+            for step in self.plan.by_host[host]
+            if self.world.live(step) == self.plan.release
+        ]
+        jobs = {f"{s.host} {s.process}": self.turns.watch(s, seconds) for s in steps}
+        self._run(jobs, until=lambda: self.watch.hurried)
+
+    def _finish(self) -> None:
+        """All run it: it is good. What nobody needs any more goes."""
+        if self.plan.action == "rollback" and self.out:
+            error = endings.rollback_incomplete(self.plan, list(self.out.values()))
+            raise _Over(error, None)
+        self._hook("before-finish")
+        self._phase("finish", self._here())
+        self._mark(self._here(), self.plan.release, "good")
+        if self.plan.action == "rollback":
+            for old in sorted({step.live for step in self.plan.changes if step.live}):
+                hosts = [
+                    s.host for s in self.plan.changes if s.live == old and s.host in self._here()
+                ]
+                with contextlib.suppress(_Over):
+                    self._mark(list(dict.fromkeys(hosts)), old, "bad")
+        pruned = self.crew.run(
+            {
+                host: self.reach.only(self.reach.change(host, "prune", {"keep": KEEP}, 40.0))
+                for host in self._here()
+            }
+        )
+        for outcome in pruned.values():
+            if outcome.error:
+                self.reach.warn(outcome.error, "old releases stay: ")
+        loose = self._quarantine()
+        self._hook("after-finish")
+        self._free()
+        if loose:
+            raise _Over(endings.loose(self.plan, loose), "new")
+        self.report(Event("done", release=self.plan.release, text=f"{len(self._here())} hosts"))
+
+    def _quarantine(self) -> dict[str, HostError]:
+        """Every host of the run learns who was left behind; returns those that may still serve."""
+        if not self.out or self.plan.action != "deploy":
+            return {}
+        reasons = {host: error.message for host, error in self.out.items()}
+        found = quarantine.entries(self.plan, self.run.id, reasons, self.clock.time())
+        jobs = {host: quarantine.remember(host, found, self.reach) for host in self._here()}
+        jobs |= {host: quarantine.confine(self.plan, host, self.reach) for host in self.out}
+        self.report(Event("quarantine", data={"hosts": found}))
+        outcomes = self.crew.run(jobs)
+        for host in self._here():
+            error = outcomes[host].error
+            if error:
+                self.reach.warn(error, "does not know who is in quarantine: ")
+        return {h: e for h in self.out if (e := outcomes[h].error) is not None}
+
+    def _free(self) -> None:
+        """Hosts that came out of quarantine serve again, and all others forget that they were in it."""
+        if not self.plan.freed:
+            return
+        fields = {"action": "off"}
+        jobs = {
+            host: self.reach.only(self.reach.change(host, "drain", fields))
+            for host in self.plan.freed
+        }
+        for outcome in self.crew.run(jobs).values():
+            if outcome.error:
+                raise outcome.error
+        forget = {h: quarantine.forget(h, self.plan.freed, self.reach) for h in self._here()}
+        for outcome in self.crew.run(forget).values():
+            if outcome.error:
+                self.reach.warn(outcome.error, "still has it in quarantine: ")
+
+    # Failure.
+
+    def _each(self, job: Callable[[str], Job], hosts: Iterable[str]) -> None:
+        """Runs a job for each host; those that fail within the budget go back and are left out."""
+        self._run({host: job(host) for host in hosts})
+
+    def _run(self, jobs: Mapping[str, Job], until: Callable[[], bool] = lambda: False) -> None:
+        failed: list[HostError] = []
+
+        def done(name: str, outcome: Outcome[Any]) -> None:
+            if outcome.error is not None:
+                self._left_behind(name.split()[0], outcome.error)
+                failed.append(outcome.error)
+
+        self.crew.run(jobs, done, until)
+        hosts = dict.fromkeys(error.host for error in failed)
+        begun = [host for host in hosts if host in self._hosts_begun()]
+        if begun and self.plan.action == "deploy":
+            for error in self._take_back(begun, {"event": LEFT_OUT}).values():
+                self.reach.warn(error, "not brought back: ")
+
+    def _left_behind(self, host: str, error: HostError) -> None:
+        """Counts a failed host. Raises when it is one too many, and at once when we are fenced out."""
+        if error.code in FENCED:
+            raise error
+        if host in self.out:
+            return
+        self.out[host] = error
+        if self.plan.action == "rollback":  # it saves the other hosts
+            self.reach.warn(error)
+            return
+        allowed = self.plan.strategy.allowed_failures(len(self.plan.hosts))
+        if self.back:
+            self.reach.warn(error)
+        elif len(self.out) > allowed or not self._here() or serving(self.plan, list(self.out)):
+            raise _Beyond(error)
+        else:
+            self.reach.warn(error, "left out: ")
+
+    def _failed(self, error: HostError) -> _Over:
+        """How a run ends that met an error it cannot pass: fenced, untouched, or after a retreat."""
+        if error.code in FENCED:
+            return _Over(endings.fenced(self.plan, self._switched(), error), None)
+        if not self._began() and not self.resumed:
+            self._discard_uploads()
+            return _Over(endings.untouched(self.plan, error), "old")
+        self.reach.warn(error)
+        self._phase("retreat", self.plan.hosts, text=error.message)
+        try:
+            self._hook("before-retreat")
+            hosts = list(self.fences) if self.resumed else self._hosts_begun()
+            stuck = self._take_back(hosts, {"event": RETREAT, "why": error.message[:500]})
+            stuck |= self.missing
+            if error.code in ("unhealthy", "start_failed", "ill"):
+                with contextlib.suppress(_Over):
+                    here = [host for host in self.plan.hosts if host not in stuck]
+                    self._mark(here, self.plan.release, "bad")
+            self._hook("after-retreat")
+        except KeyboardInterrupt:
+            return self._interrupted()
+        except HostError as lost:
+            return _Over(endings.fenced(self.plan, self._switched(), lost), None)
+        return _Over(endings.rolled_back(self.plan, error, stuck), None if stuck else "old")
+
+    def _interrupted(self) -> _Over:
+        """Ctrl-C, or a signal that means the same: hands off; the run can be resumed or taken back."""
+        untouched = not self._began() and not self.resumed
+        error = endings.interrupted(self.plan, self.run, self._switched(), untouched)
+        return _Over(error, "old" if untouched else None)
+
+    def _take_back(self, hosts: Iterable[str], note: Mapping[str, Any]) -> dict[str, HostError]:
+        """Brings hosts back, all at once; returns those that could not be brought back, and why.
+
+        Raises HostError when we are fenced out.
+        """
+        outcomes = self.crew.run({host: self.turns.back(host, note) for host in hosts})
+        errors = {host: outcome.error for host, outcome in outcomes.items() if outcome.error}
+        for error in errors.values():
+            if error.code in FENCED:
+                raise error
+        stuck = {host: error for host, error in errors.items() if self._may_be_new(host)}
+        for host in errors.keys() - stuck.keys():
+            self.reach.warn(errors[host], "not tidied up, but it was not switched: ")
+        return stuck
+
+    def _may_be_new(self, host: str) -> bool:
+        """False for a host that surely serves what it served before."""
+        return self.resumed or any(
+            step in self.turns.switched or (step.kind == "singleton" and step in self.turns.begun)
+            for step in self.plan.by_host[host]
+        )
+
+    def _discard_uploads(self) -> None:
+        if self.cargo:
+            cargo = self.cargo
+            self.crew.run({host: cargo.take_back(host, self.reach) for host in self.plan.hosts})
+
+    def _mark(self, hosts: list[str], release: str, state: str) -> None:
+        fields = {"release": release, "state": state}
+        outcomes = self.crew.run(
+            {host: self.reach.only(self.reach.change(host, "mark", fields)) for host in hosts}
+        )
+        errors = [outcome.error for outcome in outcomes.values() if outcome.error]
+        if errors:
+            raise _Over(endings.not_marked(self.plan, errors), None)
+
+    # Small things.
+
+    def _here(self) -> list[str]:
+        return [host for host in self.plan.hosts if host not in self.out]
+
+    def _began(self) -> bool:
+        return bool(self.turns.begun)
+
+    def _hosts_begun(self) -> list[str]:
+        return list(dict.fromkeys(step.host for step in self.turns.begun))
+
+    def _switched(self) -> list[Step]:
+        return list(self.turns.switched)
+
+    def _is_new(self, host: str) -> bool:
+        return any(self.world.live(s) == self.plan.release for s in self.plan.by_host[host])
+
+    def _hook(self, phase: str, **more: str) -> None:
+        """Runs a command of the operator's own; only at the ends does its failure change nothing."""
+        hooks = self.hooks
+        if hooks is None or not hooks.wants(phase):
+            return
+        facts = {
+            "run": self.run.id,
+            "app": self.plan.app,
+            "release": self.plan.release,
+            "action": self.plan.action,
+            **more,
+        }
+        began = self.clock.monotonic()
+        self.report(Event("begin", text=f"hook {phase}"))
+        ask = Ask("", lambda: hooks.run(phase, facts), HOOK_SECONDS, idle=True)
+        outcome = self.crew.run({"hook": self.reach.only(ask)})["hook"]
+        why = outcome.error.message if outcome.error else outcome.value
+        took = self.clock.monotonic() - began
+        self.report(Event("hook", text=f"{phase} {why}".strip(), seconds=took))
+        if not why:
+            return
+        if phase in ("after-finish", "before-retreat", "after-retreat"):
+            self.report(Event("warning", text=f"hook {phase}: {why}"))
+        else:
+            raise HookFailed(f"hook {phase}: {why}")
+
+    def _phase(self, phase: str, hosts: Iterable[str], text: str = "", **data: Any) -> None:
+        self.report(Event("phase", text=text, data={"phase": phase, "hosts": list(hosts), **data}))

@@ -1,0 +1,103 @@
+"""A run whose controller is gone, put together again from what its hosts know. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backline.errors import BacklineError, Exit
+from backline.rollout import plan as plans
+from backline.rollout.engine import LEFT_OUT, RETREAT
+from backline.rollout.plan import Plan
+
+
+@dataclass(frozen=True)
+class Found:
+    """An unfinished run. `retreating`: it was on its way back already. `left_out`: hosts that it had
+    given up. `complete`: every host of its plan answered."""
+
+    run: str
+    plan: Plan
+    fences: dict[str, int]
+    retreating: bool
+    left_out: tuple[str, ...]
+    complete: bool
+    hosts: str
+
+
+def unfinished(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The runs that have not ended, and the hosts that say so."""
+    found: dict[str, list[str]] = {}
+    for host, status in statuses.items():
+        run = status.get("run")
+        if run and not run.get("ended"):
+            found.setdefault(str(run["run"]), []).append(host)
+    return found
+
+
+def choose(statuses: Mapping[str, Mapping[str, Any]], named: str) -> Found:
+    """The unfinished run, or the one that was named. Raises BacklineError when there is none, or
+    several to choose from."""
+    runs = unfinished(statuses)
+    if named and named not in runs:
+        raise BacklineError(
+            f"no host knows an unfinished run {named}",
+            state="nothing was changed",
+            hint=f"unfinished: {', '.join(runs) or 'none'}; fab status shows the fleet",
+        )
+    if not runs:
+        raise BacklineError(
+            "no run is unfinished", state="nothing was changed", hint="fab status shows the fleet"
+        )
+    if not named and len(runs) > 1:
+        raise BacklineError(
+            f"{len(runs)} runs are unfinished: {', '.join(runs)}",
+            hosts=[host for hosts in runs.values() for host in hosts],
+            state="nothing was changed",
+            hint=f"name the one you mean: --run {next(iter(runs))}",
+        )
+    return _found(named or next(iter(runs)), statuses)
+
+
+def _found(run: str, statuses: Mapping[str, Mapping[str, Any]]) -> Found:
+    known = {
+        host: status
+        for host, status in statuses.items()
+        if status.get("run") and status["run"]["run"] == run
+    }
+    parts = {host: status["run"]["plan"] for host, status in known.items()}
+    events = {
+        host: {note.get("event") for note in status["run"].get("notes") or ()}
+        for host, status in known.items()
+    }
+    endings = {status["run"].get("ended") for status in known.values()}
+    plan = plans.from_parts(parts)
+    first = next(iter(parts.values()))
+    return Found(
+        run=run,
+        plan=plan,
+        fences={host: int(status["fence"]) for host, status in known.items()},
+        retreating=any(RETREAT in found for found in events.values())
+        or bool(endings & {"old", "refused"}),
+        left_out=tuple(host for host, found in events.items() if LEFT_OUT in found),
+        complete=plan.digest == first["digest"],
+        hosts=str(first["hosts"]),
+    )
+
+
+def refuse_back(found: Found, statuses: Mapping[str, Mapping[str, Any]]) -> None:
+    """A run that some hosts have called finished is not taken back host by host."""
+    done = [
+        host
+        for host, status in statuses.items()
+        if (status.get("run") or {}).get("run") == found.run and status["run"]["ended"] == "new"
+    ]
+    if done:
+        raise BacklineError(
+            f"run {found.run} has ended well on {', '.join(done)}",
+            hosts=done,
+            state="nothing was changed",
+            hint="fab deploy.resume completes it; fab rollback goes back everywhere",
+            exit_code=Exit.GUARD_REFUSED,
+        )
