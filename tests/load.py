@@ -11,7 +11,8 @@ The configuration:
 `pages`, `tracks` (slugs): asked in turn. `cookies`, `csrf`: a signed-in listener's. `timeout`: s for
 one answer. `limit`: s until it ends by itself. `plays`: the file that gets a line for each play,
 `sent UUID` before it is sent and `taken UUID` after its 202. `streams`: null, or `count`, `seconds`
-for each, `path` of the song, and `content`, a file with the whole of it.
+for each, `path` of the song, `content`, a file with the whole of it, and perhaps `length`: bytes to
+ask for at a time, else all from some place on.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from backline.tasks.steps import ROOT
 from tests.live import CATALOGUE, Fleet
 
 MIX = {"kept": 6, "fresh": 3, "play": 1}
+#: Bytes of a long song to ask for at a time: more than the sockets on the way will hold.
+RANGE = 24 * 1024 * 1024
 PAGES = ["/", "/version", *(f"/tracks/{song['slug']}/" for song in CATALOGUE)]
 
 
@@ -24,7 +26,9 @@ def prepare(
 ) -> Path:
     """Signs a listener up and writes the load's configuration into `folder`; its path.
 
-    `song`: (path, content) of what is heard slowly, the catalogue's first by default. `more`: keys
+    `song`: (path, content) of what is heard slowly, the catalogue's first by default. That one is
+    short (0.9 MB): the edge takes all of it from the streaming host at once, and only the edge then
+    sees a slow listener. To keep streaming hosts busy, name one of 50 MB or more. `more`: keys
     of the configuration, see load.py; `streams` (how many) and `seconds` (for each song).
     """
     listener = fleet.listener()
@@ -50,6 +54,7 @@ def prepare(
             "seconds": seconds,
             "path": path,
             "content": str(folder / "song"),
+            "length": RANGE,
         }
         if streams
         else None,

@@ -135,6 +135,14 @@ def test_each_byte_of_a_song_is_checked(
         assert result["bytes"] > 3 * len(SONG) // 2
 
 
+def test_a_part_of_a_long_song_is_asked_for(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "song").write_bytes(SONG)
+    streams = {"count": 1, "seconds": 0.2, "path": "/song", "content": str(tmp_path / "song")}
+    result = load(server, tmp_path, 1.0, streams={**streams, "length": 5000}, rate=5.0)["streams"]
+    assert result["whole"] >= 2 and result["bytes"] == 5000 * result["whole"]
+    assert result["failed"] == 0
+
+
 def test_a_song_is_heard_slowly_and_quickly_at_the_end(server: Server, tmp_path: Path) -> None:
     (tmp_path / "song").write_bytes(SONG)
     streams = {"count": 2, "seconds": 60, "path": "/song", "content": str(tmp_path / "song")}
