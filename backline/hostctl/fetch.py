@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from . import files, record, settings, stage
+from . import files, receive, record, settings
 from .errors import HostctlError, UsageError
 from .host import PLAIN_ENVIRONMENT, Completed, Host
 from .names import RELEASE, Request
@@ -68,17 +68,16 @@ def fetch(host: Host, request: Request) -> dict[str, object]:
 
 def _wanted(host: Host, request: Request) -> list[Wanted]:
     """The files of the request; their names must be ones that `stage` will look for."""
-    paths = {path.name: path for path in stage.uploaded(host, request).values()}
+    paths = {path.name: path for path in receive.uploaded(host, request).values()}
     folder = next(iter(paths.values())).parent
     listed = request.fields.get("files")
-    if not isinstance(listed, list) or not listed:
+    if not isinstance(listed, list) or not listed or not all(map(_is_description, listed)):
         raise UsageError("bad_field", "fetch: files must be a list of {name, url, size}")
+    if not request.has("base"):  # a patch says by its name as well which base it needs
+        names = [entry["name"] for entry in listed if _is_patch(entry["name"], request.release())]
+        paths.update({name: folder / name for name in names})
     found = []
     for entry in listed:
-        if not isinstance(entry, dict) or set(entry) != {"name", "url", "size"}:
-            raise UsageError("bad_field", "fetch: each of files must be {name, url, size}")
-        if not request.has("base") and _is_patch(entry["name"], request.release()):
-            paths[entry["name"]] = folder / entry["name"]  # which base, the name says as well
         if not isinstance(entry["name"], str) or entry["name"] not in paths:
             expected = ", ".join(paths)
             raise UsageError("bad_field", f"fetch: a name must be one, once, of {expected}")
@@ -86,6 +85,10 @@ def _wanted(host: Host, request: Request) -> list[Wanted]:
         size = part.integer("size", minimum=1, maximum=SIZE_LIMIT)
         found.append(Wanted(paths.pop(entry["name"]), _url(entry["url"]), size))
     return found
+
+
+def _is_description(entry: object) -> bool:
+    return isinstance(entry, dict) and set(entry) == {"name", "url", "size"}
 
 
 def _is_patch(name: object, release: str) -> bool:
@@ -140,7 +143,7 @@ def _owner(host: Host, folder: Path) -> int | None:
 def _check_room(folder: Path, needed: int) -> None:
     room = os.statvfs(folder)
     free = room.f_bavail * room.f_frsize
-    if free < needed + stage.SPARE_BYTES:
+    if free < needed + receive.SPARE_BYTES:
         raise HostctlError(
             "disk_full",
             f"{folder} has {free >> 20} MiB free and {needed >> 20} MiB are to come; "

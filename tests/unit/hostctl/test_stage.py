@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from backline.hostctl import archive, files, stage, venv
+from backline.hostctl import archive, files, receive, venv
 
 from .fake_host import R1, R2, Lab, add_file, make_wheel, sign
 
@@ -188,7 +188,7 @@ def test_an_upload_changed_while_it_is_staged_does_no_harm(
     real = archive.decompress
 
     def change_then_decompress(*arguments: Any) -> None:
-        for suffix in stage.SUFFIXES:
+        for suffix in receive.SUFFIXES:
             (incoming / f"{R1}{suffix}").write_bytes(b"evil")
         real(*arguments)
 
