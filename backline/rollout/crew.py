@@ -120,8 +120,11 @@ class Crew:
             done(task.name, outcome)
 
         try:
-            while len(outcomes) < len(tasks) and not until():
-                self._turn(ended)
+            while True:
+                self._decide(ended)
+                if len(outcomes) == len(tasks) or until():
+                    break
+                self._act()
         finally:
             for task in tasks.values():
                 self._drop(task)
@@ -140,16 +143,18 @@ class Crew:
         for task in dict.fromkeys(tasks):
             self._drop(task)
 
-    def _turn(self, ended: Callable[[_Task, Outcome[Any]], None]) -> None:
-        """All that can be decided now, then the calls that follow from it, then a wait."""
+    def _decide(self, ended: Callable[[_Task, Outcome[Any]], None]) -> None:
+        """Lets every job that got what it waited for go on."""
         state = self._state
         while state.ready:
             task, value, error = state.ready.popleft()
             if not task.over:
                 self._advance(task, value, error, ended)
+
+    def _act(self) -> None:
+        """Sends the calls that follow from what was decided, and waits until anything happens."""
+        state = self._state
         self._send()
-        if state.ready:
-            return
         for arrival in self.hands.wait(self._patience()):
             self._arrive(arrival)
         now = self.clock.monotonic()

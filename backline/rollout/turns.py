@@ -106,7 +106,7 @@ class Turns:
         if self.world.live(step) == release and release in self.world.running(step):
             return
         self.switched[step] = None
-        fields = {"process": step.process, "to": release, "deadline": 30}
+        fields = {"process": step.process, "to": release, "passes": 1, "deadline": 30}
         ask = self.reach.change(step.host, "rollback", fields, BACK_SECONDS)
         yield from self.reach.told(ask, "rollback", step.process, release)
         self.world.went_live(step, release)
