@@ -72,17 +72,18 @@ def rollback(host: Host, request: Request) -> dict[str, object]:
         )
     wanted = target(host, request, release=to)
     started = start_target(host, request, wanted, START_DEADLINE) is not Started.BEFORE
-    health.check_target(
-        host,
-        wanted,
-        health.Terms(
-            passes=request.integer("passes", 3 if started else 1, minimum=1, maximum=100),
-            interval=request.seconds("interval", 0.2, minimum=0.01, maximum=60),
-            deadline=request.seconds("deadline", 30, minimum=0.1, maximum=3600),
-        ),
+    terms = health.Terms(
+        passes=request.integer("passes", 3 if started else 1, minimum=1, maximum=100),
+        interval=request.seconds("interval", 0.2, minimum=0.01, maximum=60),
+        deadline=request.seconds("deadline", 30, minimum=0.1, maximum=3600),
     )
-    switched = switch_target(host, request, wanted)._asdict()
-    return {**switched, "release": to, "started": started}
+    if wanted.process.kind == "http":
+        health.check_target(host, wanted, terms)
+        switched = switch_target(host, request, wanted)
+    else:  # it takes jobs since it was started: to wait with the switch would keep nobody from it
+        switched = switch_target(host, request, wanted)
+        health.check_target(host, wanted, terms)
+    return {**switched._asdict(), "release": to, "started": started}
 
 
 def _refuse_idle(host: Host, wanted: Target) -> None:

@@ -325,6 +325,15 @@ def choose_rollback(statuses: Mapping[str, Mapping[str, Any]], to: str = "") -> 
     Raises BacklineError when there is none.
     """
     if to:
+        bad = [h for h, s in statuses.items() if _state(s, to) == "bad"]
+        if bad:
+            raise BacklineError(
+                f"release {to} was marked bad",
+                hosts=bad,
+                state="nothing was changed",
+                hint=f"choose another, or roll it out again: fab deploy --release {to}",
+                exit_code=Exit.GUARD_REFUSED,
+            )
         return to
     live = {
         process["live"] for status in statuses.values() for process in status["processes"].values()
@@ -346,6 +355,10 @@ def _good(status: Mapping[str, Any]) -> list[str]:
     order = [identity for identity in status.get("good", good) if identity in good]
     current = status.get("current")
     return order[: order.index(current)] if current in order else order
+
+
+def _state(status: Mapping[str, Any], release: str) -> str | None:
+    return next((e["state"] for e in status["releases"] if e["id"] == release), None)
 
 
 def _has(status: Mapping[str, Any], release: str) -> bool:

@@ -106,7 +106,9 @@ class Turns:
         if self.world.live(step) == release and release in self.world.running(step):
             return
         self.switched[step] = None
-        fields = {"process": step.process, "to": release, "passes": 1, "deadline": 30}
+        fields: dict[str, Any] = {"process": step.process, "to": release, "passes": 1}
+        if self.plan.action == "deploy":  # what was there before goes back whatever was said of it
+            fields["force"] = True
         ask = self.reach.change(step.host, "rollback", fields, BACK_SECONDS)
         yield from self.reach.told(ask, "rollback", step.process, release)
         self.world.went_live(step, release)
