@@ -130,7 +130,7 @@ def enabled_units(host: Host, process: Process) -> set[str]:
     return {link.name for link in host.path(WANTS).glob(f"*.wants/{pattern}")}
 
 
-def log_tail(host: Host, unit: str, lines: int = 15) -> str:
+def log_tail(host: Host, unit: str, lines: int = 6) -> str:
     """The end of a unit's log, for people."""
     argv = ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "cat"]
     return host.run(argv, timeout=10).out.strip()[-3000:]

@@ -369,7 +369,6 @@ class Rollout:
         if not self._began() and not self.resumed:
             self._discard_uploads()
             return _Over(endings.untouched(self.plan, error), "old")
-        self.reach.warn(error)
         self._phase("retreat", self.plan.hosts, text=error.message)
         try:
             self._hook("before-retreat")

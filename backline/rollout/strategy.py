@@ -32,7 +32,7 @@ class Strategy:
     soak: tuple[float, ...] = (30.0, 10.0)
     floor: str = "50%"
     passes: int = 3
-    deadline: float = 60.0
+    deadline: float = 45.0
     warm: float = 600.0
     unsure: str = "go"
 

@@ -9,7 +9,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 
 from backline.errors import BacklineError, Exit
-from backline.tasks import operator, planning, taking_over
+from backline.tasks import contract, operator, planning, taking_over
 from backline.tasks.operator import (
     ENV_HELP,
     JSON_HELP,
@@ -240,5 +240,5 @@ def _lacks(look: object) -> bool:
 collection = Collection("deploy")
 collection.add_task(start, default=True)
 collection.add_task(plan_)
-for _task in taking_over.TASKS:
+for _task in (*taking_over.TASKS, contract.contract):
     collection.add_task(_task)

@@ -81,7 +81,7 @@ def abort(
         if _want(hosts, found, name, "abort") and not _wait_for_lease(hosts, found, name, True):
             say(f"run {found.run} was told, and goes back by itself: fab status")
             return
-        statuses, _ = _statuses(fleet, hosts, name)
+        statuses, _ = statuses_of(fleet, hosts, name)
         takeover.refuse_back(found, statuses)
         found, missing, name = _find(fleet, hosts, found.run, name)
         _take_over(fleet, hosts, found, missing, Options(json, yes=yes, back=True), message)
@@ -126,8 +126,8 @@ def catchup(
 
     fleet = environment(env)
     with reach(fleet) as hosts:
-        name = app or _app(fleet, hosts)
-        statuses, missing = _statuses(fleet, hosts, name)
+        name = app or the_app_of(fleet, hosts)
+        statuses, missing = statuses_of(fleet, hosts, name)
         known = quarantine.known(statuses.values())
         back = [host for host in known if host in statuses]
         _refuse_absent(known, missing)
@@ -206,18 +206,19 @@ def _find(
 ) -> tuple[Found, dict[str, HostError], str]:
     from backline.rollout import takeover
 
-    name = app or _app(fleet, hosts)
-    statuses, missing = _statuses(fleet, hosts, name)
+    name = app or the_app_of(fleet, hosts)
+    statuses, missing = statuses_of(fleet, hosts, name)
     return takeover.choose(statuses, run), missing, name
 
 
-def _app(fleet: Environment, hosts: SshFleet) -> str:
+def the_app_of(fleet: Environment, hosts: SshFleet) -> str:
+    """The one app of an environment; BacklineError when there are several, or none."""
     from backline.tasks.deploy import the_app
 
     return the_app(hosts, list(fleet.hosts))
 
 
-def _statuses(
+def statuses_of(
     fleet: Environment, hosts: SshFleet, app: str
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, HostError]]:
     """What the hosts that have the app say, and the errors of those that do not answer."""

@@ -1,0 +1,84 @@
+"""The second half of a migration, which a deploy never runs by itself."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from backline.errors import BacklineError
+from backline.tasks import operator
+from backline.tasks.operator import (
+    ENV_HELP,
+    JSON_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    new_run,
+    operation,
+    reach,
+)
+
+
+@operation(
+    help={
+        "env": ENV_HELP,
+        "release": "the release that is live on every host",
+        "app": "which app, where the hosts run several",
+        "json": JSON_HELP,
+        "dry_run": "only check that it may be done",
+        "yes": YES_HELP,
+        "message": "why: kept in the journal of every host",
+    }
+)
+def contract(
+    c: Context,
+    env: str = "",
+    release: str = "",
+    app: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """Run a release's contract migrations; no rollback leads back across them."""
+    from backline import console
+    from backline.rollout import contract as contracting
+    from backline.rollout import plan as plans
+    from backline.tasks.taking_over import statuses_of, the_app_of
+    from backline.transport.port import HostError
+
+    fleet = environment(env)
+    with reach(fleet) as hosts:
+        name = app or the_app_of(fleet, hosts)
+        statuses, missing = statuses_of(fleet, hosts, name)
+        if missing:
+            raise BacklineError(
+                "\n       ".join(f"{host}: {error.message}" for host, error in missing.items()),
+                hosts=missing,
+                state="nothing was changed: every host must know that it cannot go back",
+                hint="bring them up first",
+            )
+        wanted = release or plans.the_live_release(statuses)
+        contracting.require_live(statuses, wanted)
+        console.console().print(
+            f"contract migrations of {name} {wanted} on {next(iter(statuses))}; "
+            f"{len(statuses)} hosts will not go back to an older release",
+            markup=False,
+        )
+        if dry_run:
+            return
+        confirm(fleet, len(statuses), yes, json)
+        run = new_run(name, message)
+        fences = {host: int(status["fence"]) for host, status in statuses.items()}
+        with console.Narrator(run.id, json) as narrator:
+            try:
+                contracting.carry_out(
+                    hosts, wanted, list(statuses), fences, run, operator.clock(), narrator.report
+                )
+            except HostError as error:
+                raise BacklineError(
+                    f"{error.host}: {error.message}",
+                    hosts=[error.host],
+                    state=f"all hosts run {wanted}; rollback to an older release is refused from "
+                    "now on, since some of the migrations may have run",
+                    hint=error.hint or f"try again: fab deploy.contract --release {wanted}",
+                ) from error
