@@ -95,6 +95,7 @@ class FakeHost:
     migrated: set[str] = field(default_factory=set)
     lease: tuple[str, int] | None = None
     lease_ends: float = 0.0
+    holder: str = ""
     fence: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] | None = None
@@ -259,6 +260,8 @@ class FakeFleet:
         action, run = fields["action"], fields.get("run")
         if host.lease and host.lease_ends <= self.clock.now:
             host.lease = None
+        if action == "show":
+            return self._shown(host)
         if action == "take":
             self._take(host, fields)
         elif action == "renew":
@@ -269,9 +272,26 @@ class FakeFleet:
                 raise HostError(host.name, "stale", code="stale_token", exit_code=6)
             if host.lease and host.lease[0] == run:
                 host.lease = None
-            if fields.get("ended") and host.run and host.run["run"] == run:
+            ours = host.run and (host.run["run"], host.run["token"]) == (run, fields["token"])
+            if fields.get("ended") and host.run and ours:
                 host.run["ended"] = fields["ended"]
-        return {"lease": None, "fence": host.fence, "wanted": (host.run or {}).get("wanted")}
+        return self._shown(host)
+
+    def _shown(self, host: FakeHost) -> dict[str, Any]:
+        lease = None
+        if host.lease:
+            left = host.lease_ends - self.clock.now
+            lease = {"run": host.lease[0], "holder": host.holder, "expires_in": left}
+        return {"lease": lease, "fence": host.fence, "wanted": (host.run or {}).get("wanted")}
+
+    def _want(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        if host.run is None or host.run["run"] != fields["run"] or host.run["ended"]:
+            raise HostError(host.name, "no such run", code="no_such_run", exit_code=6)
+        if fields["want"] == (host.run["wanted"] or {"want": "go"})["want"]:
+            return {"wanted": host.run["wanted"], "already": True}
+        said = {"want": fields["want"], "actor": fields["actor"], "at": self.clock.now}
+        host.run["wanted"] = None if fields["want"] == "go" else said
+        return {"wanted": host.run["wanted"], "already": False}
 
     def _take(self, host: FakeHost, fields: Mapping[str, Any]) -> None:
         run, plan = fields["run"], fields.get("plan")
@@ -283,7 +303,8 @@ class FakeFleet:
                 exit_code=5,
                 details={"holder": "ann@desk", "run": host.lease[0], "expires_in": 42},
             )
-        if fields["token"] <= host.fence:
+        again = host.lease == (run, fields["token"])  # its answer was lost, and it is asked again
+        if fields["token"] <= host.fence and not again:
             raise HostError(host.name, "stale", code="stale_token", exit_code=6)
         former = host.run
         if plan is not None and former and former["run"] != run and not former["ended"]:
@@ -294,6 +315,9 @@ class FakeFleet:
                 )
         if plan is not None and (former is None or former["run"] != run):
             host.run = {"run": run, "plan": plan, "notes": [], "ended": None, "wanted": None}
+        if host.run and host.run["run"] == run:
+            host.run["token"] = fields["token"]
+        host.holder = fields.get("holder", "")
         host.fence = fields["token"]
         host.lease = (run, fields["token"])
         host.lease_ends = self.clock.now + fields["lifetime"]
@@ -344,6 +368,8 @@ class FakeFleet:
         running = host.running.setdefault(fields["process"], set())
         host.retiring.discard((fields["process"], fields["release"]))
         already = fields["release"] in running
+        if running and not already and KINDS[fields["process"]] == "singleton":
+            raise HostError(host.name, "another runs", code="singleton_running", exit_code=6)
         running.add(fields["release"])
         if not already:
             host.done.append(("start", fields["process"], fields["release"], fields["run"]))
