@@ -2,7 +2,8 @@
 
 An http process is asked over the socket of its own release, before anybody else can reach it;
 a worker must be up and, where the release says how, answer a command. One failure starts the
-count again, and so does a restart between two checks: a process that flaps never passes.
+count again, and so does a restart between two checks: a process that flaps never passes. Nor does
+a web process whose workers end while it is watched: something kills them, and their requests.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ def check_target(host: Host, wanted: Target, terms: Terms) -> dict[str, object]:
     end = began + terms.hold + terms.deadline
     history: list[Sample] = []
     row, last = 0, (0, 0)
+    workers: set[int] = set()
     while True:
         found = units.show(host, wanted.process, wanted.release)
         sample = _sample(host, wanted, found, timeout=max(0.1, end - host.boottime()))
@@ -76,6 +78,11 @@ def check_target(host: Host, wanted: Target, terms: Terms) -> dict[str, object]:
         if replaced or (row and life != last):
             sample.update(ok=False, detail="it was restarted since the last check")
         last = life
+        if terms.hold and _may_not_recycle(wanted):
+            there = units.children(host, found.pid)
+            if workers - there:
+                sample.update(ok=False, detail=f"{len(workers - there)} of its workers ended")
+            workers = workers or there
         row = row + 1 if sample["ok"] else 0
         history.append(sample)
         watched = host.boottime() - began
@@ -85,6 +92,12 @@ def check_target(host: Host, wanted: Target, terms: Terms) -> dict[str, object]:
         if late or found.stopped or replaced or (terms.impatient and not row):
             raise _unhealthy(host, wanted, found, row, history)
         host.sleep(min(terms.interval, terms.hold - watched) if terms.hold else terms.interval)
+
+
+def _may_not_recycle(wanted: Target) -> bool:
+    """True for web processes, unless their release says that workers come and go."""
+    declared = settings.process_manifest(wanted.manifest, wanted.process).get("health") or {}
+    return wanted.process.kind == "http" and not declared.get("recycles")
 
 
 def _seen(found: units.Instance, row: int, history: list[Sample]) -> dict[str, object]:

@@ -130,6 +130,15 @@ def enabled_units(host: Host, process: Process) -> set[str]:
     return {link.name for link in host.path(WANTS).glob(f"*.wants/{pattern}")}
 
 
+def children(host: Host, pid: int) -> set[int]:
+    """The processes that process `pid` has started and that still run; none where /proc is silent."""
+    path = host.path(f"/proc/{pid}/task/{pid}/children")
+    try:
+        return {int(word) for word in path.read_text().split()}
+    except (OSError, ValueError):
+        return set()
+
+
 def log_tail(host: Host, unit: str, lines: int = 6) -> str:
     """The end of a unit's log, for people."""
     argv = ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "cat"]

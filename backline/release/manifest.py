@@ -37,6 +37,11 @@ class Health(_Strict):
     within: float | None = Field(
         default=None, gt=0, le=60, description="Seconds; a slower answer counts as failed (http)."
     )
+    recycles: bool = Field(
+        default=False,
+        description="True for a web process whose workers end and are replaced by themselves; "
+        "else one that ends while the process is watched is a fault (http).",
+    )
     command: Command | None = Field(
         default=None, description="Healthy when it ends with 0 (worker, singleton)."
     )
@@ -59,6 +64,7 @@ class Health(_Strict):
             "status": self.status,
             "timeout": self.timeout,
             **{name: value for name, value in asked.items() if value is not None},
+            **({"recycles": True} if self.recycles else {}),
         }
 
 

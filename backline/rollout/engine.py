@@ -20,11 +20,12 @@ from backline.rollout.lease import FENCED, Lease, Run
 from backline.rollout.plan import Plan, Step, serving
 from backline.rollout.reach import Reach
 from backline.rollout.turns import Turns, World
-from backline.rollout.watch import Abort, HookFailed, Reason, Watch
+from backline.rollout.watch import PATIENCE, Abort, HookFailed, Reason, Watch
 from backline.transport.port import Clock, Fleet, HostError, Outcome, Probe
 
 MIGRATE_SECONDS = 900.0
 HOOK_SECONDS = 310.0
+MORE_SECONDS = 60.0
 KEEP = 3
 RETREAT, LEFT_OUT = "retreat", "left_out"
 """Notes on the hosts: the whole run goes back; this host alone was brought back."""
@@ -240,11 +241,11 @@ class Rollout:
         if seconds and self.plan.action == "deploy":
             self._phase("soak", self._here(), number=number + 1, seconds=seconds)
             self._soak(seconds)
-        self.watch.verdict(number + 1, last=number + 1 == len(self.plan.batches))
+            self._soak_longer()
+            self.watch.verdict(number + 1, last=number + 1 == len(self.plan.batches))
         self._hook("after-batch", **facts)
         if number + 1 < len(self.plan.batches):
-            while self.watch.paused:
-                self._soak(self.watch.EVERY)
+            self._wait_while_paused()
 
     def _soak(self, seconds: float) -> None:
         """Watches every process that was switched so far, all at once."""
@@ -258,6 +259,19 @@ class Rollout:
         ]
         jobs = {f"{s.host} {s.process}": self.turns.watch(s, seconds) for s in steps}
         self._run(jobs, until=lambda: self.watch.hurried)
+
+    def _soak_longer(self) -> None:
+        """A release that answers too few requests to be judged gets more time to do so."""
+        end = self.clock.monotonic() + MORE_SECONDS
+        while self.watch.undecided() and self.clock.monotonic() < end and not self.watch.hurried:
+            self._soak(self.watch.EVERY)
+
+    def _wait_while_paused(self) -> None:
+        end = self.clock.monotonic() + PATIENCE
+        while self.watch.paused:
+            self._soak(self.watch.EVERY)
+            if self.clock.monotonic() >= end:
+                raise Abort("nobody promoted it in time")
 
     def _finish(self) -> None:
         """All run it: it is good. What nobody needs any more goes."""
@@ -369,6 +383,7 @@ class Rollout:
         if not self._began() and not self.resumed:
             self._discard_uploads()
             return _Over(endings.untouched(self.plan, error), "old")
+        self.watch.stop()
         self._phase("retreat", self.plan.hosts, text=error.message)
         try:
             self._hook("before-retreat")

@@ -34,7 +34,7 @@ class Strategy:
     passes: int = 3
     deadline: float = 45.0
     warm: float = 600.0
-    unsure: str = "go"
+    unsure: str = "pause"
 
     def as_data(self) -> dict[str, Any]:
         """As JSON has it."""

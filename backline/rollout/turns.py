@@ -116,7 +116,9 @@ class Turns:
     def watch(self, step: Step, seconds: float) -> Job:
         """Fails at the first bad sample, or when the process was restarted."""
         fields = {"process": step.process, "release": self.plan.release, "app": self.plan.app}
-        yield self.reach.ask(step.host, "check", {**fields, "for": seconds}, seconds + 10.0)
+        # A pool's check is a program of its own: often enough, and no burden.
+        often = {"for": seconds, "interval": 1.0 if step.kind == "http" else 5.0}
+        yield self.reach.ask(step.host, "check", {**fields, **often}, seconds + 10.0)
 
     def _let_go(self, step: Step, others: set[str]) -> Job:
         """Web processes stay warm for a while, the last one at least; pools finish what they have."""

@@ -12,6 +12,9 @@ from backline.rollout.plan import Plan
 from backline.transport.port import Clock, HostError, Probe, Sample
 
 JUDGE_EVERY = 1.0
+TOO_FEW = "too few requests came to it to say that it is well"
+PATIENCE = 3600.0
+LATEST = f"it goes back after {PATIENCE / 60:.0f} minutes"
 KEPT = 20_000
 
 
@@ -60,7 +63,7 @@ class Watch:
         self._old = {step.live for step in plan.steps if step.live} - {plan.release}
         self._wanted: str | None = None
         self._wanted_back = ""
-        self._begun = self._broken = False
+        self._begun = self._broken = self._over = False
 
     def heard(self, wanted: Mapping[str, Any]) -> None:
         """What an operator wants of this run; every host says it again with each renewal."""
@@ -83,6 +86,15 @@ class Watch:
             crew.background("judge", self._judging())
         self.during = []
 
+    def stop(self) -> None:
+        """The run has turned back: nothing is judged any more."""
+        self._over = True
+
+    def undecided(self) -> bool:
+        """Whether more requests are needed to judge this batch."""
+        found = self._judge()
+        return found is not None and found.well is None
+
     def verdict(self, batch: int, last: bool) -> None:
         """The judgement after a batch. Raises Ill."""
         found = self._judge()
@@ -102,8 +114,10 @@ class Watch:
             self.report(Event("warning", text=text))
 
     def _judging(self) -> Job:
-        while True:
+        while not self._over:
             yield Pause(JUDGE_EVERY)
+            if self._over:
+                return
             if self._wanted_back:
                 raise Abort(f"taken back by {self._wanted_back}")
             found = self._judge()
