@@ -1,0 +1,16 @@
+"""What people and programs see: people on stderr, results and NDJSON on stdout."""
+
+from backline.console.narrator import Narrator
+from backline.console.output import console, line
+from backline.console.records import show_events, show_runs
+from backline.console.tables import show_plan, show_status
+
+__all__ = [
+    "Narrator",
+    "console",
+    "line",
+    "show_events",
+    "show_plan",
+    "show_runs",
+    "show_status",
+]
