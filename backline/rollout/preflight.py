@@ -101,7 +101,7 @@ def _protocol(host: str, facts: Mapping[str, Any]) -> HostError:
     return HostError(
         host,
         f"its hostctl speaks protocol {facts.get('protocol')}, we speak {PROTOCOL}",
-        code="protocol",
+        code="old_protocol" if int(facts.get("protocol") or 0) < PROTOCOL else "protocol",
         hint=f"bring it up to date: fab provision --on {host} --tags hostctl",
     )
 

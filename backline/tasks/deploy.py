@@ -98,7 +98,7 @@ def start(
         wish, before = planning.saved(fleet, plan)
     planning.named(wish.release)
     with reach(fleet) as hosts:
-        intended, options = planning.deploy(fleet, hosts, wish)
+        intended, options = planning.deploy(fleet, hosts, wish, dry=dry_run)
         if before is not None:
             planning.refuse_change(before, intended)
         options = replace(options, as_json=json, dry_run=dry_run, yes=yes, replace=takeover)
@@ -130,7 +130,7 @@ def plan_(
     rules = _rules(batches, by, budget, soak, floor, unsure)
     wish = Wish(planning.named(release), on, rules, quarantine, accept_schema, whole)
     with reach(fleet) as hosts:
-        intended, _ = planning.deploy(fleet, hosts, replace(wish, release=release))
+        intended, _ = planning.deploy(fleet, hosts, replace(wish, release=release), dry=True)
     if release == "latest":
         wish = replace(wish, release=intended.release)
     planning.save(fleet, intended, wish)

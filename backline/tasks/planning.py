@@ -37,7 +37,11 @@ class Wish:
 
 
 def deploy(
-    fleet: Environment, hosts: SshFleet, wish: Wish, ignore_quarantine: bool = False
+    fleet: Environment,
+    hosts: SshFleet,
+    wish: Wish,
+    ignore_quarantine: bool = False,
+    dry: bool = False,
 ) -> tuple[Plan, Options]:
     """The plan of a deploy, and what its run needs. Raises BacklineError when it must not be."""
     from backline import places, selection
@@ -53,7 +57,7 @@ def deploy(
     selected = selection.select(fleet, wish.on or selection.EVERYTHING)
     given = selection.select(fleet, wish.quarantine) if wish.quarantine else []
     chosen = plans.hosts_of(stored.release, fleet.groups, [h for h in selected if h not in given])
-    looks = look(hosts, chosen, stored.release.app)
+    looks = look(hosts, chosen, stored.release.app, dry)
     known = quarantine.known(found.status for found in looks.values())
     known = {} if ignore_quarantine else known
     out = [host for host in selected if host in given or host in known]
@@ -150,11 +154,20 @@ def refuse_change(old: Plan, new: Plan) -> None:
     )
 
 
-def look(hosts: SshFleet, chosen: list[str], app: str) -> dict[str, Look]:
-    """Every host's answers; BacklineError naming those that have none."""
-    from backline.rollout import preflight
+def look(hosts: SshFleet, chosen: list[str], app: str, dry: bool) -> dict[str, Look]:
+    """Every host's answers; BacklineError naming those that have none.
 
-    return preflight.require(preflight.look(hosts, chosen, app, operator.clock()))
+    Unless nothing may be changed (`dry`), a host whose hostctl is older than ours gets ours first.
+    """
+    from backline.rollout import preflight
+    from backline.tasks import handshake
+
+    found = preflight.look(hosts, chosen, app, operator.clock())
+    old = handshake.behind(found)
+    if old and not dry:
+        handshake.update(hosts, old)
+        found |= preflight.look(hosts, old, app, operator.clock())
+    return preflight.require(found)
 
 
 def signers(fleet: Environment) -> tuple[str, ...]:

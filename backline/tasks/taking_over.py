@@ -136,7 +136,7 @@ def catchup(
         others = {host: status for host, status in statuses.items() if host not in known}
         release = plans.the_live_release(others)
         wish = planning.Wish(release, rules={"batches": "100%", "floor": "0", "budget": "0"})
-        intended, options = planning.deploy(fleet, hosts, wish, ignore_quarantine=True)
+        intended, options = planning.deploy(fleet, hosts, wish, True, dry_run)
         intended = replace(intended, freed=tuple(back), left_out=())
         options = replace(options, as_json=json, dry_run=dry_run, yes=yes, replace=True)
         carry_out(fleet, hosts, intended, new_run(name, message), options)
