@@ -13,7 +13,7 @@ from backline.rollout.crew import Job, Pause, Settled
 from backline.rollout.events import Event
 from backline.rollout.plan import STOPPED, Plan, Step
 from backline.rollout.reach import ANSWER_SECONDS, Reach
-from backline.transport.port import Answer, Unreachable
+from backline.transport.port import Answer, HostError, Unreachable
 
 WATCH_SECONDS = 1.0
 BACK_SECONDS = 90.0
@@ -101,6 +101,14 @@ class Turns:
         if step.kind != "singleton":
             yield from self._let_go(step, others)
 
+    def tidy(self, host: str) -> Job:
+        """Lets go what a controller that is gone replaced, and had no time to let go."""
+        for step in self.plan.by_host[host]:
+            running = self.world.running(step)
+            there = self.world.live(step) == self.plan.release and self.plan.release in running
+            if there and step.kind != "singleton":
+                yield from self._let_go(step, {*running} - {self.plan.release})
+
     def _return_to(self, step: Step, release: str) -> Job:
         """hostctl's own way back: start it if it is not warm, check, switch."""
         if self.world.live(step) == release and release in self.world.running(step):
@@ -118,7 +126,15 @@ class Turns:
         fields = {"process": step.process, "release": self.plan.release, "app": self.plan.app}
         # A pool's check is a program of its own: often enough, and no burden.
         often = {"for": seconds, "interval": 1.0 if step.kind == "http" else 5.0}
-        yield self.reach.ask(step.host, "check", {**fields, **often}, seconds + 10.0)
+        try:
+            yield self.reach.ask(step.host, "check", {**fields, **often}, seconds + 10.0)
+        except HostError as error:
+            data = {"error": error.code}
+            text = f"watch: {error.message}"
+            self.reach.report(
+                Event("failed", step.host, step.process, self.plan.release, text, data=data)
+            )
+            raise
 
     def _let_go(self, step: Step, others: set[str]) -> Job:
         """Web processes stay warm for a while, the last one at least; pools finish what they have."""
@@ -146,7 +162,9 @@ class Turns:
             ask = self.reach.ask(step.host, verb, {"app": self.plan.app, **what}, seconds)
         else:
             # A start may take long, over there: who goes back does not wait for it, but stops it.
-            ask = self.reach.change(step.host, verb, what, seconds, idle=verb == "start")
+            # Except where one that arrives late would keep the old one from coming back.
+            idle = verb == "start" and step.kind != "singleton"
+            ask = self.reach.change(step.host, verb, what, seconds, idle)
         yield from self.reach.told(ask, verb, step.process, self.plan.release)
 
     def back(self, host: str, note: Mapping[str, Any]) -> Job:
@@ -158,6 +176,7 @@ class Turns:
         end = self.reach.clock.monotonic() + BACK_PATIENCE
         while True:
             try:
+                yield from self.reach.lease.again(host)
                 yield from self.look(host)
                 if note["event"] not in notes(self.world.statuses[host]):
                     yield self.reach.change(host, "note", {"note": dict(note)})
