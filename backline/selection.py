@@ -63,6 +63,13 @@ def fold(hosts: Iterable[str]) -> str:
     return str(NodeSet.fromlist(list(hosts)))
 
 
+def unfold(folded: str) -> list[str]:
+    """The host names that `fold` wrote."""
+    from ClusterShell.NodeSet import NodeSet
+
+    return list(NodeSet(folded))
+
+
 def _matches(environment: Environment, term: str) -> list[str]:
     if term in environment.hosts:
         return [term]

@@ -29,6 +29,8 @@ MORE_SECONDS = 60.0
 KEEP = 3
 RETREAT, LEFT_OUT = "retreat", "left_out"
 """Notes on the hosts: the whole run goes back; this host alone was brought back."""
+STRANGER = "stranger"
+"""The code of a host that a run never reached: it has nothing to take back there."""
 
 
 class Journal(Protocol):
@@ -83,7 +85,7 @@ class Rollout:
     `cargo`: what travels (None for a rollback). `fences`: each host's highest token, from the
     preflight. `resumed`: the run is taken over from a controller that is gone: hosts may have moved
     since the plan was made. `back`: it is taken over in order to be taken back. `missing`: hosts that
-    belong to the run and did not answer in the preflight. `given_up`: hosts that the run has left out.
+    belong to the run and did not answer in the preflight, or know nothing of it. `given_up`: hosts that the run has left out.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class Rollout:
             replace=replace,
             head=lambda: journal.head,
             heard=self.watch.heard,
+            silent=lambda error: self.crew.give_up(error.host, error),
         )
         self.reach = Reach(fleet, self.lease, clock, report)
         self.turns = Turns(plan, self.reach, self.world)
@@ -152,8 +155,6 @@ class Rollout:
         try:
             self._take_lease()
             self._look()
-            if self.back:
-                raise Abort("taken back by the operator")
             self._stage()
             self._migrate()
             for number in range(len(self.plan.batches)):
@@ -171,25 +172,34 @@ class Rollout:
     def _take_lease(self) -> None:
         if self.back:  # whoever failed before is asked to go back all the same
             self.out = {}
-        for host, error in self.missing.items():
-            self._left_behind(host, error)
-        hosts = {host: self.fences[host] for host in self._here() if host in self.fences}
-        for host, error in self.lease.take(self.crew, hosts).items():
-            self._left_behind(host, error)
+        # Also of hosts that were left out before: they may have to be taken back, or confined.
+        hosts = {host: self.fences[host] for host in self.plan.hosts if host in self.fences}
+        errors = self.lease.take(self.crew, hosts)
         for host in hosts:
-            if host not in self.out:
-                self.crew.background(f"lease of {host}", self.lease.keep(host))
+            self.crew.background(f"lease of {host}", self.lease.keep(host))
+        for host, error in {**self.missing, **errors}.items():
+            self._left_behind(host, error)
 
     def _look(self) -> None:
         """What runs where. A fresh run refuses a world that is not the plan's any more."""
         self._each(self.turns.look, self._here())
         if self.resumed:
+            self._look_back()
             return
         for host in self._here():
             for step in self.plan.by_host[host]:
                 live = self.world.live(step)
                 if live != step.live:
                     raise _Over(endings.world_changed(step, live), "old")
+
+    def _look_back(self) -> None:
+        """What the controller before us left undone; goes back if it had hardly begun."""
+        cut_early = any(error.code == STRANGER for error in self.missing.values())
+        if self.back or (cut_early and not any(self._is_new(host) for host in self._here())):
+            raise Abort(
+                "taken back by the operator" if self.back else "it had not begun everywhere"
+            )
+        self._each(self.turns.tidy, self._here())
 
     def _stage(self) -> None:
         """Everywhere at once, before anything is switched; where it is already, that costs nothing."""
@@ -209,7 +219,7 @@ class Rollout:
         """Once in the fleet, on the first host of the run that is still there."""
         if self.plan.migrate_on is None:
             return
-        if any(self._migrated(host) for host in self._here()):
+        if any(self._migrated(host) or self._is_new(host) for host in self._here()):
             return
         self._hook("before-migrate")
         host = self.plan.migrate_on if self.plan.migrate_on in self._here() else self._here()[0]
@@ -391,7 +401,7 @@ class Rollout:
             self._hook("before-retreat")
             hosts = list(self.fences) if self.resumed else self._hosts_begun()
             stuck = self._take_back(hosts, {"event": RETREAT, "why": error.message[:500]})
-            stuck |= self.missing
+            stuck |= {h: e for h, e in self.missing.items() if e.code != STRANGER}
             if error.code in ("unhealthy", "start_failed", "ill"):
                 with contextlib.suppress(_Over):
                     here = [host for host in self.plan.hosts if host not in stuck]
@@ -427,7 +437,8 @@ class Rollout:
     def _may_be_new(self, host: str) -> bool:
         """False for a host that surely serves what it served before."""
         return self.resumed or any(
-            step in self.turns.switched or (step.kind == "singleton" and step in self.turns.begun)
+            # Pools take jobs as soon as they are started.
+            step in self.turns.switched or (step.kind != "http" and step in self.turns.begun)
             for step in self.plan.by_host[host]
         )
 
@@ -457,7 +468,13 @@ class Rollout:
         return list(dict.fromkeys(step.host for step in self.turns.begun))
 
     def _switched(self) -> list[Step]:
-        return list(self.turns.switched)
+        """By us, or by whoever had this run before us."""
+        return [
+            step
+            for step in self.plan.steps
+            if step in self.turns.switched
+            or (self.world.live(step) == self.plan.release != step.live)
+        ]
 
     def _is_new(self, host: str) -> bool:
         return any(self.world.live(s) == self.plan.release for s in self.plan.by_host[host])

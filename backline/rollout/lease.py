@@ -14,11 +14,11 @@ from typing import Any
 from backline.errors import BacklineError, Exit
 from backline.rollout.crew import Ask, Crew, Job, Pause
 from backline.rollout.events import Event, Report
-from backline.transport.port import Answer, Fleet, HostError, Outcome
+from backline.transport.port import Answer, Fleet, HostError, Outcome, Unreachable
 
 LIFETIME = 60.0
 RENEW_EVERY = 5.0
-DEADLINE = 12.0
+DEADLINE = 8.0
 FENCED = ("stale_token", "lease_required", "lease_held")
 UNFINISHED = "unfinished_run"
 
@@ -48,7 +48,8 @@ class Lease:
 
     `parts`: what each host keeps of the plan (none when a run is resumed: it is there). `head`
     gives the end of our journal, sent with every change. `heard` is told what operators elsewhere
-    want of this run.
+    want of this run, `silent` of a host that does not answer a renewal: whatever else it was asked,
+    it will not answer that either.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Lease:
         replace: bool = False,
         head: Callable[[], Mapping[str, Any] | None] = lambda: None,
         heard: Callable[[Mapping[str, Any]], None] = lambda wanted: None,
+        silent: Callable[[HostError], None] = lambda error: None,
     ) -> None:
         self.fleet = fleet
         self.run = run
@@ -69,9 +71,11 @@ class Lease:
         self.replace = replace
         self.head = head
         self.heard = heard
+        self.silent = silent
         self.token = 0
         self.held: set[str] = set()
         self.lost: dict[str, HostError] = {}
+        self.missed: set[str] = set()
 
     def fields(self) -> dict[str, Any]:
         """What every changing verb of this run carries."""
@@ -109,17 +113,29 @@ class Lease:
         except HostError as error:
             if error.code in (*FENCED, UNFINISHED):
                 self.held.discard(host)
+            else:
+                self.missed.add(host)
             raise
+        self.missed.discard(host)
+
+    def again(self, host: str) -> Job:
+        """Asks once more for a lease that a host did not answer for when it was to be taken."""
+        if host in self.missed:
+            yield from self._take(host)
 
     def keep(self, host: str) -> Job:
         """A background job: renews the lease of one host, on its own, until the run ends."""
         while host not in self.lost:
             yield Pause(RENEW_EVERY)
+            if host in self.missed:
+                continue
             try:
                 answer: Answer = yield self._ask(host, self._asking("renew"))
             except HostError as error:
                 if error.code in FENCED and host in self.held:
                     self.lost[host] = error
+                elif isinstance(error, Unreachable):
+                    self.silent(error)
                 continue
             if answer.get("wanted"):
                 self.heard(answer["wanted"])

@@ -22,8 +22,9 @@ def entries(plan: Plan, run: str, out: Mapping[str, str], now: float) -> dict[st
 def confine(plan: Plan, host: str, reach: Reach) -> Job:
     """Out of the balancers, also after a reboot; pools and singletons take nothing new."""
     yield Settled(host)
+    yield from reach.lease.again(host)
     yield reach.change(host, "drain", {"action": "on", "persist": True})
-    for step in plan.by_host[host]:
+    for step in plan.by_host.get(host, ()):
         if step.kind != "http" and step.live is not None:
             fields = {"process": step.process, "release": step.live, "force": True, "wait": False}
             yield reach.change(host, "stop", fields)

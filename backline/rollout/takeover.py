@@ -8,14 +8,17 @@ from typing import Any
 
 from backline.errors import BacklineError, Exit
 from backline.rollout import plan as plans
-from backline.rollout.engine import LEFT_OUT, RETREAT
+from backline.rollout.engine import LEFT_OUT, RETREAT, STRANGER
 from backline.rollout.plan import Plan
+from backline.selection import unfold
+from backline.transport.port import HostError
 
 
 @dataclass(frozen=True)
 class Found:
     """An unfinished run. `retreating`: it was on its way back already. `left_out`: hosts that it had
-    given up. `complete`: every host of its plan answered."""
+    given up. `strangers`: hosts of its plan that answer, and that it never reached, or another run has
+    replaced it there; with True if they serve its release. `complete`: all hosts know the run."""
 
     run: str
     plan: Plan
@@ -24,6 +27,7 @@ class Found:
     left_out: tuple[str, ...]
     complete: bool
     hosts: str
+    strangers: dict[str, bool]
 
 
 def unfinished(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -83,7 +87,30 @@ def _found(run: str, statuses: Mapping[str, Mapping[str, Any]]) -> Found:
         left_out=tuple(host for host, found in events.items() if LEFT_OUT in found),
         complete=plan.digest == first["digest"],
         hosts=str(first["hosts"]),
+        strangers={
+            host: _serves(statuses[host], plan.release)
+            for host in unfold(str(first["hosts"]))
+            if host in statuses and host not in known
+        },
     )
+
+
+def _serves(status: Mapping[str, Any], release: str) -> bool:
+    return any(process["live"] == release for process in status["processes"].values())
+
+
+def missing(found: Found, errors: Mapping[str, HostError]) -> dict[str, HostError]:
+    """Hosts of the run without which it must go on, and why: `errors` of those that do not answer,
+    and those that it never reached. They are not in its plan: no host keeps their part."""
+    if found.complete:
+        return {}
+    away = {host: errors[host] for host in unfold(found.hosts) if host in errors}
+    strange = {
+        host: HostError(host, f"run {found.run} never reached it", code=STRANGER)
+        for host, serves in found.strangers.items()
+        if not serves
+    }
+    return {**away, **strange}
 
 
 def refuse_back(found: Found, statuses: Mapping[str, Mapping[str, Any]]) -> None:
@@ -92,7 +119,7 @@ def refuse_back(found: Found, statuses: Mapping[str, Mapping[str, Any]]) -> None
         host
         for host, status in statuses.items()
         if (status.get("run") or {}).get("run") == found.run and status["run"]["ended"] == "new"
-    ]
+    ] + [host for host, serves in found.strangers.items() if serves]
     if done:
         raise BacklineError(
             f"run {found.run} has ended well on {', '.join(done)}",

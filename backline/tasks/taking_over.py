@@ -164,6 +164,7 @@ def _take_over(
     from dataclasses import replace
 
     from backline.release import store
+    from backline.rollout import takeover
     from backline.rollout.cargo import Cargo
     from backline.rollout.lease import Run
 
@@ -189,16 +190,10 @@ def _take_over(
         probe_paths=paths,
         resumed=True,
         back=back,
-        missing={host: error for host, error in missing.items() if _belongs(host, found)},
+        missing=takeover.missing(found, missing),
         given_up=found.left_out,
     )
     carry_out(fleet, hosts, plan, run, options)
-
-
-def _belongs(host: str, found: Found) -> bool:
-    from ClusterShell.NodeSet import NodeSet
-
-    return not found.complete and host in NodeSet(found.hosts)
 
 
 def _find(
