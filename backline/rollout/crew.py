@@ -130,6 +130,15 @@ class Crew:
                 self._drop(task)
         return {name: outcomes[name] for name in jobs if name in outcomes}
 
+    def give_up(self, host: str, error: HostError) -> None:
+        """Answers all calls to `host` that are under way with `error`: it does not answer any more.
+
+        Calls of background jobs go on, so that somebody notices when the host is back.
+        """
+        for ticket, flight in list(self._state.flying.items()):
+            if flight.ask.host == host and not flight.task.background:
+                self._arrive(Ended(ticket, None, error))
+
     def rest(self, seconds: float) -> None:
         """Lets the background jobs work for a while."""
         self.run({"rest": _rest(seconds)})
