@@ -85,7 +85,8 @@ class Rollout:
     `cargo`: what travels (None for a rollback). `fences`: each host's highest token, from the
     preflight. `resumed`: the run is taken over from a controller that is gone: hosts may have moved
     since the plan was made. `back`: it is taken over in order to be taken back. `missing`: hosts that
-    belong to the run and did not answer in the preflight, or know nothing of it. `given_up`: hosts that the run has left out.
+    belong to the run and did not answer in the preflight, or know nothing of it. `given_up`: hosts
+    that the run has left out.
     """
 
     def __init__(
