@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import deploy, pipe, provision, status
+from backline.tasks import deploy, pipe, provision, report, status, trail
 
 pipe.end_quietly()
 
@@ -13,5 +13,7 @@ namespace = Collection(
     deploy.rollback,
     provision.drift,
     provision.provision,
+    report.report,
     status.status,
+    trail.collection,
 )
