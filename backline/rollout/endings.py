@@ -95,7 +95,7 @@ def not_marked(plan: Plan, errors: Sequence[HostError]) -> BacklineError:
     return BacklineError(
         "; ".join(f"{error.host}: {error.message}" for error in errors),
         hosts=[error.host for error in errors],
-        state=f"every host runs {plan.release}, but these did not mark it good, so a later "
+        state=f"all hosts in service run {plan.release}, but these did not mark it good, so a later "
         "rollback would not choose it",
         hint=f"run it again, it only completes: {_again(plan)}",
     )

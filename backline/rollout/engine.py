@@ -293,7 +293,11 @@ class Rollout:
             raise _Over(error, None)
         self._hook("before-finish")
         self._phase("finish", self._here())
-        self._mark(self._here(), self.plan.release, "good")
+        loose = self._quarantine()
+        try:
+            self._mark(self._here(), self.plan.release, "good")
+        except _Over as over:
+            raise _Over(endings.loose(self.plan, loose), None) if loose else over from None
         if self.plan.action == "rollback":
             for old in sorted({step.live for step in self.plan.changes if step.live}):
                 hosts = [
@@ -310,7 +314,6 @@ class Rollout:
         for outcome in pruned.values():
             if outcome.error:
                 self.reach.warn(outcome.error, "old releases stay: ")
-        loose = self._quarantine()
         self._hook("after-finish")
         self._free()
         if loose:
