@@ -61,7 +61,7 @@ class Lease:
         parts: Mapping[str, Mapping[str, Any]] | None = None,
         replace: bool = False,
         head: Callable[[], Mapping[str, Any] | None] = lambda: None,
-        heard: Callable[[Mapping[str, Any]], None] = lambda wanted: None,
+        heard: Callable[[Mapping[str, Any], bool], None] = lambda wanted, new: None,
         silent: Callable[[HostError], None] = lambda error: None,
     ) -> None:
         self.fleet = fleet
@@ -109,7 +109,7 @@ class Lease:
             fields["plan"] = self.parts[host]
         self.held.add(host)  # before we know: it may have been taken although no answer came
         try:
-            yield self._ask(host, fields)
+            answer: Answer = yield self._ask(host, fields)
         except HostError as error:
             if error.code in (*FENCED, UNFINISHED):
                 self.held.discard(host)
@@ -117,6 +117,8 @@ class Lease:
                 self.missed.add(host)
             raise
         self.missed.discard(host)
+        if answer.get("wanted"):
+            self.heard(answer["wanted"], False)
 
     def again(self, host: str) -> Job:
         """Asks once more for a lease that a host did not answer for when it was to be taken."""
@@ -138,7 +140,7 @@ class Lease:
                     self.silent(error)
                 continue
             if answer.get("wanted"):
-                self.heard(answer["wanted"])
+                self.heard(answer["wanted"], True)
 
     def give_back(self, crew: Crew, ended: str | None) -> None:
         """Gives back what we hold. With `ended` (new, old, mixed) the run is over for these hosts;

@@ -12,6 +12,8 @@ from backline.transport.port import Answer, Clock, Fleet, HostError
 
 ANSWER_SECONDS = 10.0
 BUSY_EVERY = 2.0
+KEPT = ("already", "switched_at", "started")
+"""What an event keeps of a host's answer."""
 SLACK_SECONDS = 15.0
 """How much longer than hostctl's own deadline we wait for its answer."""
 
@@ -77,8 +79,8 @@ class Reach:
             )
             raise
         took = self.clock.monotonic() - began
-        already = {"already": True} if answer.get("already") else {}
-        self.report(Event(kind, ask.host, process, release, seconds=took, data={**data, **already}))
+        kept = {key: answer[key] for key in KEPT if answer.get(key)}
+        self.report(Event(kind, ask.host, process, release, seconds=took, data={**data, **kept}))
         return answer
 
     def patient(self, ask: Ask, kind: str, release: str | None = None) -> Job:

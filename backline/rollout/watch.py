@@ -12,6 +12,8 @@ from backline.rollout.plan import Plan
 from backline.transport.port import Clock, HostError, Probe, Sample
 
 JUDGE_EVERY = 1.0
+SAME_SECONDS = 10.0
+"""How far apart hosts may tell the time at which they were told the same."""
 TOO_FEW = "too few requests came to it to say that it is well"
 PATIENCE = 3600.0
 LATEST = f"it goes back after {PATIENCE / 60:.0f} minutes"
@@ -61,22 +63,28 @@ class Watch:
         self.before: list[Sample] = []
         self.during: list[Sample] = []
         self._old = {step.live for step in plan.steps if step.live} - {plan.release}
-        self._wanted: str | None = None
+        self._wanted, self._wanted_at = "", 0.0
         self._wanted_back = ""
         self._begun = self._broken = self._over = False
 
-    def heard(self, wanted: Mapping[str, Any]) -> None:
-        """What an operator wants of this run; every host says it again with each renewal."""
-        want = str(wanted.get("want"))
-        key = f"{want} {wanted.get('at')}"
-        if key == self._wanted:
+    def heard(self, wanted: Mapping[str, Any], new: bool = True) -> None:
+        """What an operator wants of this run; every host says it, again with each renewal.
+
+        `new` is False for what was said to a controller before us: that is not for us.
+        """
+        want, at = str(wanted.get("want")), float(wanted.get("at") or 0)
+        same = want == self._wanted and at < self._wanted_at + SAME_SECONDS
+        if at <= self._wanted_at:
             return
-        self._wanted = key
-        self.report(Event("wanted", text=f"{want}, says {wanted.get('actor') or 'somebody'}"))
+        self._wanted, self._wanted_at = want, at
+        if same or not new:
+            return
+        who = str(wanted.get("actor") or "somebody")
+        self.report(Event("wanted", text=f"{want}, says {who}"))
         self.paused = want == "pause"
         self.hurried = want == "promote" or (self.hurried and want != "pause")
         if want == "abort":
-            self._wanted_back = str(wanted.get("actor") or "an operator")
+            self._wanted_back = who
 
     def start(self, crew: Crew) -> None:
         """A batch begins: from now on requests are held against those before."""
@@ -105,13 +113,11 @@ class Watch:
         self.report(Event("verdict", text="; ".join(found.reasons), data=data))
         unsure = found.well is None
         if found.well is False or (unsure and self.plan.strategy.unsure == "back"):
-            raise Ill("; ".join(found.reasons) or "too few requests to say that it is well")
+            raise Ill("; ".join(found.reasons) or TOO_FEW)
         if unsure and self.plan.strategy.unsure == "pause" and not last:
             self.paused = True
-            text = (
-                "too few requests to tell: fab deploy.promote goes on, fab deploy.abort goes back"
-            )
-            self.report(Event("warning", text=text))
+            hint = f"fab deploy.promote goes on, fab deploy.abort goes back; by itself {LATEST}"
+            self.report(Event("warning", text=f"{TOO_FEW}, paused: {hint}"))
 
     def _judging(self) -> Job:
         while not self._over:

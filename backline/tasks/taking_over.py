@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
-from backline.errors import BacklineError, Exit
-from backline.tasks import operator, planning
+from backline.errors import BacklineError
+from backline.tasks import operator, other_hands, planning
 from backline.tasks.command import say
 from backline.tasks.operator import (
     ENV_HELP,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 RUN_HELP = "which run (default: the only unfinished one)"
 APP_HELP = "which app, where the hosts run several"
-POLL_SECONDS = 2.0
 TAKE_HELP = {
     "env": ENV_HELP,
     "run": RUN_HELP,
@@ -57,7 +55,7 @@ def resume(
     fleet = environment(env)
     with reach(fleet) as hosts:
         found, missing, name = _find(fleet, hosts, run, app)
-        _wait_for_lease(hosts, found, name)
+        other_hands.wait(fleet, hosts, found)
         found, missing, name = _find(fleet, hosts, found.run, name)
         _take_over(fleet, hosts, found, missing, Options(json, yes=yes), message)
 
@@ -78,7 +76,8 @@ def abort(
     fleet = environment(env)
     with reach(fleet) as hosts:
         found, missing, name = _find(fleet, hosts, run, app)
-        if _want(hosts, found, name, "abort") and not _wait_for_lease(hosts, found, name, True):
+        told = other_hands.want(hosts, found, "abort")
+        if told and not other_hands.wait(fleet, hosts, found, may_end=True):
             say(f"run {found.run} was told, and goes back by itself: fab status")
             return
         statuses, _ = statuses_of(fleet, hosts, name)
@@ -235,88 +234,14 @@ def statuses_of(
 def _tell(env: str, run: str, app: str, want: str) -> None:
     fleet = environment(env)
     with reach(fleet) as hosts:
-        found, _, name = _find(fleet, hosts, run, app)
-        if not _want(hosts, found, name, want):
+        found, _, _ = _find(fleet, hosts, run, app)
+        if not other_hands.want(hosts, found, want):
             raise BacklineError(
                 f"nobody works on run {found.run} any more",
                 state="nothing was changed",
                 hint="fab deploy.resume goes on with it, fab deploy.abort goes back",
             )
         say(f"run {found.run} was told: {want}; it hears within 5 s")
-
-
-def _want(hosts: SshFleet, found: Found, app: str, want: str) -> bool:
-    """Says on every host what we want of a run; False when nobody holds its lease there."""
-    who = new_run(app, "")
-    fields = {"app": app, "run": found.run, "want": want, "actor": who.actor}
-
-    def tell(host: str) -> bool:
-        shown = hosts.call(host, "lease", {"app": app, "action": "show"})
-        hosts.call(host, "want", fields)
-        lease = shown.get("lease")
-        return bool(lease and lease.get("run") == found.run)
-
-    outcomes = hosts.each(found.plan.hosts, tell, deadline=25.0)
-    return any(outcome.value for outcome in outcomes.values())
-
-
-def _wait_for_lease(hosts: SshFleet, found: Found, app: str, may_end: bool = False) -> bool:
-    """Waits until the run's lease has run out, a minute at most.
-
-    True when the run can be taken over. A lease that is being renewed is somebody at work: then
-    BacklineError (5), or, with `may_end`, False as soon as that run has ended by itself.
-    """
-    first: float | None = None
-    began = time.monotonic()
-    while True:
-        leases = _leases(hosts, found, app)
-        alive = [lease for lease in leases.values() if lease]
-        if not alive:
-            return True
-        if any(lease.get("holder") == new_run(app, "").actor for lease in alive) and not may_end:
-            return True  # ours, from this machine: the journal's lock tells whether it still runs
-        left = max(float(lease["expires_in"]) for lease in alive)
-        ends = time.monotonic() + left
-        if first is None:
-            first = ends
-            say(f"{alive[0]['holder']} holds the lease of run {found.run}; it ends in {left:.0f} s")
-        elif ends > first + 3.0 and not may_end:
-            raise BacklineError(
-                f"{alive[0]['holder']} is at work on run {found.run}",
-                hosts=leases,
-                state="nothing was changed",
-                hint="fab deploy.pause or fab deploy.abort tells that run",
-                exit_code=Exit.LEASE_HELD,
-            )
-        if may_end and _ended(hosts, found, app):
-            return False
-        if time.monotonic() - began > 600:
-            raise BacklineError(f"run {found.run} has not ended within 10 minutes", hosts=leases)
-        time.sleep(POLL_SECONDS)
-
-
-def _leases(hosts: SshFleet, found: Found, app: str) -> dict[str, Any]:
-    fields = {"app": app, "action": "show"}
-    outcomes = hosts.each(
-        found.plan.hosts, lambda host: hosts.call(host, "lease", fields), deadline=25.0
-    )
-    return {
-        host: (
-            o.value.get("lease")
-            if o.value["lease"] and o.value["lease"]["run"] == found.run
-            else None
-        )
-        for host, o in outcomes.items()
-        if o.value
-    }
-
-
-def _ended(hosts: SshFleet, found: Found, app: str) -> bool:
-    outcomes = hosts.each(
-        found.plan.hosts, lambda host: hosts.call(host, "status", {"app": app}), deadline=25.0
-    )
-    runs = [o.value["run"] for o in outcomes.values() if o.value and o.value.get("run")]
-    return bool(runs) and all(run["ended"] for run in runs if run["run"] == found.run)
 
 
 TASKS = (resume, abort, pause, promote, catchup)

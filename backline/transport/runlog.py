@@ -119,6 +119,16 @@ def read(path: Path) -> chain.Verdict:
     return chain.verify(data)
 
 
+def is_open(path: Path) -> bool:
+    """Whether a process on this machine has the journal open."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

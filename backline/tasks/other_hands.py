@@ -1,0 +1,100 @@
+"""A run that somebody else may be working on: telling it something, or waiting until it is dead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from backline.errors import BacklineError, Exit
+from backline.tasks.command import say
+from backline.tasks.operator import new_run
+
+if TYPE_CHECKING:
+    from backline.inventory import Environment
+    from backline.rollout.takeover import Found
+    from backline.transport.fleet import SshFleet
+
+POLL_SECONDS = 2.0
+LONGEST_SECONDS = 600.0
+SECONDS = 25.0
+
+
+def want(hosts: SshFleet, found: Found, wanted: str) -> bool:
+    """Says on every host what we want of a run; False when nobody holds its lease."""
+    app = found.plan.app
+    fields = {"app": app, "run": found.run, "want": wanted, "actor": new_run(app, "").actor}
+    alive = bool(_leases(hosts, found))
+    if alive:
+        hosts.each(
+            found.plan.hosts, lambda host: hosts.call(host, "want", fields), deadline=SECONDS
+        )
+    return alive
+
+
+def wait(fleet: Environment, hosts: SshFleet, found: Found, may_end: bool = False) -> bool:
+    """Waits until a run's controller is surely gone: its lease has run out, a minute at most; at once
+    if it ran on this machine and does not any more.
+
+    True when the run can be taken over. A lease that is being renewed is somebody at work: then
+    BacklineError (5), or, with `may_end`, False as soon as that run has ended by itself.
+    """
+    first: float | None = None
+    began = time.monotonic()
+    while leases := _leases(hosts, found):
+        holder = str(next(iter(leases.values()))["holder"])
+        if holder == new_run(found.plan.app, "").actor and _gone_from_here(fleet, found.run):
+            return True
+        left = max(float(lease["expires_in"]) for lease in leases.values())
+        ends = time.monotonic() + left
+        if first is None:
+            first = ends
+            say(f"{holder} holds the lease of run {found.run}; it ends in {left:.0f} s")
+        elif ends > first + 3.0 and not may_end:
+            raise BacklineError(
+                f"{holder} is at work on run {found.run}",
+                hosts=leases,
+                state="nothing was changed",
+                hint="fab deploy.pause or fab deploy.abort tells that run",
+                exit_code=Exit.LEASE_HELD,
+            )
+        if may_end and _ended(hosts, found):
+            return False
+        if time.monotonic() - began > LONGEST_SECONDS:
+            raise BacklineError(
+                f"run {found.run} has not ended within {LONGEST_SECONDS / 60:.0f} minutes",
+                hosts=leases,
+                state=f"{holder} holds its lease",
+                hint="fab status shows the fleet",
+                exit_code=Exit.LEASE_HELD,
+            )
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _leases(hosts: SshFleet, found: Found) -> dict[str, Mapping[str, Any]]:
+    """The live leases of the run, by host."""
+    fields = {"app": found.plan.app, "action": "show"}
+    outcomes = hosts.each(
+        found.plan.hosts, lambda host: hosts.call(host, "lease", fields), deadline=SECONDS
+    )
+    shown = {host: outcome.value["lease"] for host, outcome in outcomes.items() if outcome.value}
+    return {host: lease for host, lease in shown.items() if lease and lease["run"] == found.run}
+
+
+def _ended(hosts: SshFleet, found: Found) -> bool:
+    fields = {"app": found.plan.app}
+    outcomes = hosts.each(
+        found.plan.hosts, lambda host: hosts.call(host, "status", fields), deadline=SECONDS
+    )
+    runs = [o.value["run"] for o in outcomes.values() if o.value and o.value.get("run")]
+    return bool(runs) and all(run["ended"] for run in runs if run["run"] == found.run)
+
+
+def _gone_from_here(fleet: Environment, run: str) -> bool:
+    """True when the run was started on this machine and no process has its journal open."""
+    from backline import places
+    from backline.transport import runlog
+
+    path = places.runs(fleet.name) / run / "journal.jsonl"
+    return path.exists() and not runlog.is_open(path)
