@@ -2,11 +2,12 @@
 # Everything else is `inv --list` (contributors) and `fab --list` (operators).
 INV = .venv/bin/inv
 
-.PHONY: help demo test test-fast clean
+.PHONY: help demo test test-fast test-rollout clean
 help:
 	@echo "make demo       a fleet on this machine, a song served, a rolling deploy under load"
 	@echo "make test       everything CI runs (about half an hour on 2 cores)"
 	@echo "make test-fast  lint, unit and template tests (about a minute)"
+	@echo "make test-rollout  the rollout engine: faults at every step on a real fleet (hours)"
 	@echo "make clean      remove the lab, its images and what was built here"
 	@echo "then: . .venv/bin/activate; inv --list; fab --list"
 
@@ -18,6 +19,9 @@ test: .venv/.ready
 
 test-fast: .venv/.ready
 	@$(INV) test.fast
+
+test-rollout: .venv/.ready
+	@$(INV) test.rollout
 
 clean: .venv/.ready
 	@$(INV) lab.down --images

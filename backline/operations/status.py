@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backline.transport.port import Answer, Fleet, HostError, Unreachable
@@ -13,7 +13,10 @@ DEADLINE = 25.0
 
 @dataclass(frozen=True)
 class Row:
-    """One host's state. `error` says why it could not be asked; then the rest is empty."""
+    """One host's state. `error` says why it could not be asked; then the rest is empty.
+
+    `unfinished`: a run that has not ended here. `quarantine`: why the host was left behind, if so.
+    """
 
     host: str
     groups: tuple[str, ...] = ()
@@ -28,6 +31,8 @@ class Row:
     error: str | None = None
     hint: str | None = None
     reachable: bool = True
+    unfinished: str | None = None
+    quarantine: Mapping[str, Any] | None = None
 
     @property
     def troubles(self) -> list[str]:
@@ -38,9 +43,14 @@ class Row:
             live = process["live"]
             if live and active.get(live) != "active":
                 found.append(f"{name} is {active.get(live, 'not running')}")
-            extra = [release for release, state in active.items() if release != live]
+            warm = process.get("previous") if process.get("kind") == "http" else None
+            extra = [release for release in active if release not in (live, warm)]
             if extra:
                 found.append(f"{name} also runs {', '.join(extra)}")
+        if self.quarantine is not None:
+            found.append(f"in quarantine: {self.quarantine.get('why')}")
+        if self.unfinished and not self.lease:
+            found.append(f"run {self.unfinished} is not finished")
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -59,6 +69,8 @@ class Row:
                 "releases": self.releases,
                 "lease": self.lease,
                 "troubles": self.troubles,
+                "unfinished": self.unfinished,
+                "quarantine": self.quarantine,
             }
         return content
 
@@ -74,13 +86,18 @@ def collect(fleet: Fleet, hosts: Iterable[str], groups: Mapping[str, tuple[str, 
         }
 
     rows: list[Row] = []
+    away: dict[str, Any] = {}
     for host, outcome in fleet.each(hosts, ask, deadline=DEADLINE).items():
         if outcome.value is None:
             rows.append(failed(host, groups.get(host, ()), outcome.error))
         else:
             facts, statuses = outcome.value
+            for status in statuses.values():
+                away |= status.get("quarantine") or {}
             rows += rows_of(host, groups.get(host, ()), facts, statuses)
-    return rows
+    return [
+        replace(row, quarantine=away.get(row.host)) if row.host in away else row for row in rows
+    ]
 
 
 def failed(host: str, groups: tuple[str, ...], error: HostError | None) -> Row:
@@ -115,7 +132,13 @@ def _row(host: str, groups: tuple[str, ...], drained: bool, app: str, status: An
         releases=tuple(status["releases"]),
         lease=status["lease"],
         drained=drained,
+        unfinished=_unfinished(status),
     )
+
+
+def _unfinished(status: Answer) -> str | None:
+    run = status.get("run")
+    return str(run["run"]) if run and not run.get("ended") else None
 
 
 def is_mixed(rows: Iterable[Row]) -> dict[str, set[str | None]]:

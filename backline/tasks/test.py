@@ -129,8 +129,10 @@ def fleet(c: Context, keep: bool = False) -> None:
     run_all([_fleet_step()])
 
 
-def _chaos_scenarios() -> list[str]:
-    return sorted(path.stem.removeprefix("test_") for path in ROOT.glob("tests/chaos/test_*.py"))
+def _scenarios_of(folder: str) -> list[str]:
+    return sorted(
+        path.stem.removeprefix("test_") for path in ROOT.glob(f"tests/{folder}/test_*.py")
+    )
 
 
 @command(
@@ -142,13 +144,37 @@ def _chaos_scenarios() -> list[str]:
 )
 def chaos(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
     """Break a real fleet in ways that production will: under load, with listeners counted."""
-    names = _chosen(only, _chaos_scenarios())
+    names = _chosen(only, _scenarios_of("chaos"))
     _ensure_image()
     argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
     argv += [f"tests/chaos/test_{name}.py" for name in names]
     argv += ["--env", env] if env else []
     argv += ["--keep"] if keep else []
     run_all([Step("chaos: faults on a real fleet", argv, again="inv test.chaos")])
+
+
+@command(
+    help={
+        "only": "these tests alone, with commas between",
+        "env": "aim at this lab, which is up, and leave it as it ends (default: a new `lab-chaos`)",
+        "keep": "take `lab-chaos` as it is, if it is up, and leave it up",
+    }
+)
+def rollout(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
+    """Test the rollout engine: state machine first, then faults at every step on a real fleet."""
+    names = _chosen(only, _scenarios_of("rollout"))
+    _ensure_image()
+    machine = [BIN / "python", "-m", "pytest", "tests/unit/rollout", "tests/unit/hostctl"]
+    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
+    argv += [f"tests/rollout/test_{name}.py" for name in names]
+    argv += ["--env", env] if env else []
+    argv += ["--keep"] if keep else []
+    run_all(
+        [
+            Step("rollout: the state machine", machine, again="inv test.unit"),
+            Step("rollout: faults on a real fleet", argv, again="inv test.rollout"),
+        ]
+    )
 
 
 @command()
@@ -179,5 +205,5 @@ def everything(c: Context) -> None:
         )
 
 
-collection = Collection("test", unit, templates, jukebox, roles, fleet, chaos, fast)
+collection = Collection("test", unit, templates, jukebox, roles, fleet, chaos, rollout, fast)
 collection.add_task(everything, name="all", default=True)

@@ -17,7 +17,8 @@ SECONDS = 60.0
 def test_a_bad_release_reaches_one_host_at_most(fleet: Fleet, kind: str) -> None:
     before = live(fleet)
     release = build_kind(kind)
-    answer = fab(fleet, "deploy", "--release", release, *changing(fleet), expect=4)
+    words = ("--release", release, "--soak", "30,10", *changing(fleet))
+    answer = fab(fleet, "deploy", *words, expect=4)
     run = last_run(fleet)
     served = [
         host
