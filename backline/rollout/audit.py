@@ -15,6 +15,7 @@ from typing import Any
 
 AUDIT = "audit.jsonl"
 Entry = Mapping[str, Any]
+_LINE = re.compile(r"line (\d+) (.*)", re.DOTALL)
 _TOKEN = re.compile(r"token (\d+) ")
 
 
@@ -103,7 +104,7 @@ def verify(audit: Chain, journals: Mapping[str, Chain]) -> tuple[list[Problem], 
     """What is wrong with the records of this controller, and notes on what is merely not over."""
     problems, notes = [], []
     if audit.problem:
-        problems.append(Problem(AUDIT, _line(audit), audit.problem))
+        problems.append(_broken(AUDIT, audit))
     said: dict[str, list[Entry]] = {}
     for entry in audit.entries:
         if entry.get("event") in ("begin", "end"):
@@ -121,7 +122,7 @@ def _journal(run: str, chain: Chain, record: Sequence[Entry]) -> list[Problem]:
     where = name(run)
     found = []
     if chain.problem and not (chain.torn and _open(record)):
-        found.append(Problem(where, _line(chain), chain.problem))
+        found.append(_broken(where, chain))
     if not record:
         if chain.entries:
             found.append(Problem(AUDIT, 0, f"run {run} has a journal and no begin here: dropped"))
@@ -183,9 +184,12 @@ def _closed(chain: Chain, record: Sequence[Entry]) -> bool:
     return any(e.get("event") == "ended" for e in chain.entries[_last(record) :])
 
 
-def _line(chain: Chain) -> int:
-    """The line at which a chain breaks: the one after the last that was good."""
-    return len(chain.entries) + 1
+def _broken(where: str, chain: Chain) -> Problem:
+    """Where and how a chain breaks; without a number, at the line after the last good one."""
+    match = _LINE.match(chain.problem or "")
+    if match:
+        return Problem(where, int(match[1]), match[2])
+    return Problem(where, len(chain.entries) + 1, chain.problem or "")
 
 
 def name(run: str) -> str:
@@ -199,7 +203,7 @@ def compare(
     """What is wrong with a host's journal, or with ours by what the host says; and the runs that the
     host knows and we have no journal of (another controller's, or removed here)."""
     where = f"{host} ({app})"
-    found = [Problem(where, _line(theirs), theirs.problem)] if theirs.problem else []
+    found = [_broken(where, theirs)] if theirs.problem else []
     strangers = set()
     for entry in theirs.entries:
         run, head = entry.get("run"), entry.get("controller")

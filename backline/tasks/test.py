@@ -87,6 +87,16 @@ def _ensure_image() -> None:
         machine.fit(name, say)
 
 
+def _ensure_browser() -> None:
+    """The report's page is looked at by a real browser; without one those tests are skipped."""
+    import shutil
+
+    from backline.lab import machine
+
+    if not shutil.which("chromium"):
+        machine.install(("chromium", "fonts-dejavu-core"), "chromium", say)
+
+
 def _fleet_step() -> Step:
     argv: list[str | Path] = [BIN / "python", "-m", "pytest", "tests/fleet", "-x", "-v"]
     return Step("fleet: a real one, from nothing", argv, again="inv test.fleet")
@@ -188,6 +198,7 @@ def everything(c: Context) -> None:
     """Run all tests, as CI does."""
     failures = []
     _ensure_image()
+    _ensure_browser()
     for steps, at_once in (
         (_quick_steps(), 2),
         (_jukebox_steps(), 1),
