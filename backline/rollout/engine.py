@@ -173,10 +173,10 @@ class Rollout:
     def _take_lease(self) -> None:
         if self.back:  # whoever failed before is asked to go back all the same
             self.out = {}
-        # Also of hosts that were left out before: they may have to be taken back, or confined.
-        hosts = {host: self.fences[host] for host in self.plan.hosts if host in self.fences}
-        errors = self.lease.take(self.crew, hosts)
-        for host in hosts:
+        # Also of hosts that were left out before: they may have to be taken back, or confined; and
+        # of those that the run never reached: our predecessor, if it only sleeps, must not either.
+        errors = self.lease.take(self.crew, self.fences)
+        for host in self.fences:
             self.crew.background(f"lease of {host}", self.lease.keep(host))
         for host, error in {**self.missing, **errors}.items():
             self._left_behind(host, error)
@@ -200,6 +200,9 @@ class Rollout:
             raise Abort(
                 "taken back by the operator" if self.back else "it had not begun everywhere"
             )
+        given_up = [host for host in self.out if host in self.plan.by_host]
+        for error in self._take_back(given_up, {"event": LEFT_OUT}).values():
+            self.reach.warn(error, "not brought back: ")
         self._each(self.turns.tidy, self._here())
 
     def _stage(self) -> None:
@@ -220,7 +223,7 @@ class Rollout:
         """Once in the fleet, on the first host of the run that is still there."""
         if self.plan.migrate_on is None:
             return
-        if any(self._migrated(host) or self._is_new(host) for host in self._here()):
+        if any(self._migrated(host) or self._is_new(host) for host in self.plan.hosts):
             return
         self._hook("before-migrate")
         host = self.plan.migrate_on if self.plan.migrate_on in self._here() else self._here()[0]
@@ -403,7 +406,7 @@ class Rollout:
         self._phase("retreat", self.plan.hosts, text=error.message)
         try:
             self._hook("before-retreat")
-            hosts = list(self.fences) if self.resumed else self._hosts_begun()
+            hosts = list(self.plan.hosts) if self.resumed else self._hosts_begun()
             stuck = self._take_back(hosts, {"event": RETREAT, "why": error.message[:500]})
             stuck |= {h: e for h, e in self.missing.items() if e.code != STRANGER}
             if error.code in ("unhealthy", "start_failed", "ill"):

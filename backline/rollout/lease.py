@@ -134,7 +134,9 @@ class Lease:
             try:
                 answer: Answer = yield self._ask(host, self._asking("renew"))
             except HostError as error:
-                if error.code in FENCED and host in self.held:
+                if error.code == "stale_token":  # somebody took over: hands off, everywhere
+                    self.lost = {**dict.fromkeys(self.held, error), **self.lost}
+                elif error.code in FENCED and host in self.held:
                     self.lost[host] = error
                 elif isinstance(error, Unreachable):
                     self.silent(error)

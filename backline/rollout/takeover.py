@@ -81,7 +81,11 @@ def _found(run: str, statuses: Mapping[str, Mapping[str, Any]]) -> Found:
     return Found(
         run=run,
         plan=plan,
-        fences={host: int(status["fence"]) for host, status in known.items()},
+        fences={
+            host: int(statuses[host]["fence"])
+            for host in unfold(str(first["hosts"]))
+            if host in statuses
+        },
         retreating=any(RETREAT in found for found in events.values())
         or bool(endings & {"old", "refused"}),
         left_out=tuple(host for host, found in events.items() if LEFT_OUT in found),

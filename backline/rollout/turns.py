@@ -11,6 +11,7 @@ from typing import Any
 
 from backline.rollout.crew import Job, Pause, Settled
 from backline.rollout.events import Event
+from backline.rollout.lease import FENCED
 from backline.rollout.plan import STOPPED, Plan, Step
 from backline.rollout.reach import ANSWER_SECONDS, Reach
 from backline.transport.port import Answer, HostError, Unreachable
@@ -92,8 +93,7 @@ class Turns:
             yield from self._verb(step, "start", rules.deadline, deadline=rules.deadline)
             checks = {"passes": rules.passes, "deadline": rules.deadline}
             yield from self._verb(step, "check", rules.deadline, **checks)
-            self.switched[step] = None
-            yield from self._verb(step, "switch", 10.0)
+            yield from self._switching(step, self._verb(step, "switch", 10.0))
             self.world.went_live(step, release)
             yield from self.watch(step, WATCH_SECONDS)
         elif self.world.running(step).get(release) is None:  # live, and it does not run
@@ -113,13 +113,23 @@ class Turns:
         """hostctl's own way back: start it if it is not warm, check, switch."""
         if self.world.live(step) == release and release in self.world.running(step):
             return
-        self.switched[step] = None
         fields: dict[str, Any] = {"process": step.process, "to": release, "passes": 1}
         if self.plan.action == "deploy":  # what was there before goes back whatever was said of it
             fields["force"] = True
         ask = self.reach.change(step.host, "rollback", fields, BACK_SECONDS)
-        yield from self.reach.told(ask, "rollback", step.process, release)
+        yield from self._switching(step, self.reach.told(ask, "rollback", step.process, release))
         self.world.went_live(step, release)
+
+    def _switching(self, step: Step, job: Job) -> Job:
+        """From when a switch is asked for, it may be done; not if we were refused as fenced out."""
+        before = step in self.switched
+        self.switched[step] = None
+        try:
+            yield from job
+        except HostError as error:
+            if error.code in FENCED and not before:
+                del self.switched[step]
+            raise
 
     def watch(self, step: Step, seconds: float) -> Job:
         """Fails at the first bad sample, or when the process was restarted."""
