@@ -105,7 +105,11 @@ class Board:
         from rich.text import Text
 
         height = min(MOST, max(3, console.size.height // 2))
-        for parts in self.lines(height, options.ascii_only):
+        try:
+            lines = self.lines(height, options.ascii_only)
+        except Exception:  # the lines above are printed through here too, and matter more
+            return
+        for parts in lines:
             text = Text("  ", no_wrap=True, overflow="ellipsis", end="\n")
             for words, style in parts:
                 text.append(words, style)
