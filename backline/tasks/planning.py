@@ -69,7 +69,7 @@ def deploy(
     preflight.check(stored.release, looks)
     statuses = {host: found.status for host, found in looks.items()}
     plans.guard_schema(statuses, stored.release.id, wish.accept_schema)
-    patches = {} if wish.whole else _patches(stored, plans.bases(statuses, stored.release.id))
+    patches = {} if wish.whole else patches_of(stored, plans.bases(statuses, stored.release.id))
     intended = plans.deploy(
         stored.release,
         fleet.groups,
@@ -180,7 +180,7 @@ def signers(fleet: Environment) -> tuple[str, ...]:
     return (signing.signer_line(key),)
 
 
-def _patches(stored: Stored, bases: set[str]) -> dict[str, Path]:
+def patches_of(stored: Stored, bases: set[str]) -> dict[str, Path]:
     """Patches against those releases on the hosts that lie in dist/ as well."""
     from backline import places
     from backline.release import delta, store

@@ -178,7 +178,9 @@ def _take_over(
 
         if plan.release in store.ids(places.dist()):
             stored = store.load(places.dist(), plan.release)
-            cargo = Cargo(plan, (stored.document, stored.signature), stored.archive, {})
+            bases = {shipment.base for shipment in plan.shipments if shipment.base}
+            patches = planning.patches_of(stored, bases)
+            cargo = Cargo(plan, (stored.document, stored.signature), stored.archive, patches)
             paths = planning.probe_paths(stored)
     whose = new_run(plan.app, message)
     run = Run(found.run, plan.app, whose.actor, message)

@@ -174,7 +174,8 @@ def rollout(c: Context, only: str = "", env: str = "", keep: bool = False) -> No
     """Test the rollout engine: state machine first, then faults at every step on a real fleet."""
     names = _chosen(only, _scenarios_of("rollout"))
     _ensure_image()
-    machine = [BIN / "python", "-m", "pytest", "tests/unit/rollout", "tests/unit/hostctl"]
+    machine: list[str | Path] = [BIN / "python", "-m", "pytest"]
+    machine += ["tests/unit/rollout", "tests/unit/hostctl"]
     argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
     argv += [f"tests/rollout/test_{name}.py" for name in names]
     argv += ["--env", env] if env else []

@@ -105,21 +105,21 @@ def on_host(fleet: Fleet, host: str, run: str) -> list[dict[str, Any]]:
 
 
 def done_twice(entries: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Steps of one run that a host began, or completed, more than once in one direction.
+    """Steps of one run that a host began, or completed, more than once.
 
-    Going back and then forward again is two runs; within one run each step happens once.
+    One that failed (because its controller was fenced out in the middle, say) left nothing behind
+    and may be begun again.
     """
     seen: set[tuple[str, ...]] = set()
     twice = []
     for entry in entries:
-        if (
-            entry["verb"] not in ("stage", "start", "switch", "migrate")
-            or entry["event"] == "failed"
-        ):
+        if entry["verb"] not in ("stage", "start", "switch", "migrate"):
             continue
-        key = tuple(
-            str(entry.get(name)) for name in ("verb", "event", "process", "release", "phase")
-        )
+        step = tuple(str(entry.get(name)) for name in ("verb", "process", "release", "phase"))
+        if entry["event"] == "failed":
+            seen.discard((*step, "begin"))
+            continue
+        key = (*step, str(entry["event"]))
         if key in seen:
             twice.append(key)
         seen.add(key)
