@@ -200,7 +200,7 @@ class Rollout:
             raise Abort(
                 "taken back by the operator" if self.back else "it had not begun everywhere"
             )
-        given_up = [host for host in self.out if host in self.plan.by_host]
+        given_up = [h for h, e in self.out.items() if e.code == LEFT_OUT and h in self.plan.by_host]
         for error in self._take_back(given_up, {"event": LEFT_OUT}).values():
             self.reach.warn(error, "not brought back: ")
         self._each(self.turns.tidy, self._here())

@@ -160,8 +160,9 @@ class Controller:
         if self.count != self.cut:
             return
         if self.asleep:
-            self.slept = True
+            before = max(host.fence for host in self.fleet.hosts.values())
             self.asleep()
+            self.slept = max(host.fence for host in self.fleet.hosts.values()) > before
         else:
             self.die()
             raise Killed
@@ -214,7 +215,13 @@ class Controller:
     def each(
         self, hosts: Iterable[str], work: Any, *, deadline: float, done: Any = None
     ) -> dict[str, Outcome[Any]]:
-        return self.fleet.each(hosts, work, deadline=deadline, done=done)
+        def bounded(host: str) -> Any:
+            try:
+                return work(host)
+            except Hangs:
+                raise Unreachable(host, "no answer in time", code="deadline") from None
+
+        return self.fleet.each(hosts, bounded, deadline=deadline, done=done)
 
 
 def _seen(fleet: FakeFleet) -> dict[str, Any]:
