@@ -16,7 +16,6 @@ from typing import Any
 AUDIT = "audit.jsonl"
 Entry = Mapping[str, Any]
 _LINE = re.compile(r"line (\d+) (.*)", re.DOTALL)
-_TOKEN = re.compile(r"token (\d+) ")
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def verify(audit: Chain, journals: Mapping[str, Chain]) -> tuple[list[Problem], 
     """What is wrong with the records of this controller, and notes on what is merely not over."""
     problems, notes = [], []
     if audit.problem:
-        problems.append(_broken(AUDIT, audit))
+        problems.append(broken(AUDIT, audit))
     said: dict[str, list[Entry]] = {}
     for entry in audit.entries:
         if entry.get("event") in ("begin", "end"):
@@ -114,6 +113,8 @@ def verify(audit: Chain, journals: Mapping[str, Chain]) -> tuple[list[Problem], 
         problems += _journal(run, chain, record)
         if _open(record) and not _closed(chain, record):
             notes.append(f"run {run} is unfinished: it began and has not ended here")
+        elif not record and chain.entries and only_begun(chain):
+            notes.append(f"run {run} was killed as it began: nothing was done")
     return problems, notes
 
 
@@ -122,9 +123,9 @@ def _journal(run: str, chain: Chain, record: Sequence[Entry]) -> list[Problem]:
     where = name(run)
     found = []
     if chain.problem and not (chain.torn and _open(record)):
-        found.append(_broken(where, chain))
+        found.append(broken(where, chain))
     if not record:
-        if chain.entries:
+        if not only_begun(chain):
             found.append(Problem(AUDIT, 0, f"run {run} has a journal and no begin here: dropped"))
         return found
     for entry in record:
@@ -174,6 +175,11 @@ def _open(record: Sequence[Entry]) -> bool:
     return bool(record) and record[-1]["event"] == "begin"
 
 
+def only_begun(chain: Chain) -> bool:
+    """True for a journal of a run that did not come to ask anything of a host."""
+    return all(entry.get("event") == "begun" for entry in chain.entries)
+
+
 def _last(record: Sequence[Entry]) -> int:
     """The number of the journal's line with which the run ended last."""
     return max((int(e["journal"]["seq"]) for e in record if e["event"] == "end"), default=0)
@@ -184,7 +190,7 @@ def _closed(chain: Chain, record: Sequence[Entry]) -> bool:
     return any(e.get("event") == "ended" for e in chain.entries[_last(record) :])
 
 
-def _broken(where: str, chain: Chain) -> Problem:
+def broken(where: str, chain: Chain) -> Problem:
     """Where and how a chain breaks; without a number, at the line after the last good one."""
     match = _LINE.match(chain.problem or "")
     if match:
@@ -195,79 +201,3 @@ def _broken(where: str, chain: Chain) -> Problem:
 def name(run: str) -> str:
     """A run's journal, as problems name it."""
     return f"runs/{run}/journal.jsonl"
-
-
-def compare(
-    host: str, app: str, theirs: Chain, journals: Mapping[str, Chain]
-) -> tuple[list[Problem], set[str]]:
-    """What is wrong with a host's journal, or with ours by what the host says; and the runs that the
-    host knows and we have no journal of (another controller's, or removed here)."""
-    where = f"{host} ({app})"
-    found = [_broken(where, theirs)] if theirs.problem else []
-    strangers = set()
-    for entry in theirs.entries:
-        run, head = entry.get("run"), entry.get("controller")
-        if run is None:
-            continue
-        ours = journals.get(str(run))
-        if ours is None or not ours.entries:
-            strangers.add(str(run))
-        elif isinstance(head, Mapping):
-            found += _head(host, str(run), ours, entry, head)
-    if not theirs.problem:
-        found += _forgotten(host, where, theirs, journals)
-    return found, strangers
-
-
-def _head(host: str, run: str, ours: Chain, entry: Entry, head: Entry) -> list[Problem]:
-    """Whether a line of ours is what it was when the host was told of it.
-
-    Only for lines written under the host's token: a run may go on from another controller, whose
-    journal is not ours, and what a killed controller said last may never have reached its disk.
-    """
-    reach = _reach(ours, entry.get("token"))
-    seq = int(head.get("seq") or 0)
-    if reach is None or (seq > reach[0] and not reach[1]):
-        return []
-    where = name(run)
-    if seq > len(ours.entries):
-        if ours.problem:
-            return []
-        return [Problem(where, seq, f"is missing; line {entry['seq']} of {host} names it")]
-    if ours.entries[seq - 1]["hash"] != head.get("hash"):
-        return [Problem(where, seq, f"is not what line {entry['seq']} of {host} says: rewritten")]
-    return []
-
-
-def _reach(ours: Chain, token: Any) -> tuple[int, bool] | None:
-    """The last line written while we held `token`, and whether that sitting came to its end."""
-    found: tuple[int, bool] | None = None
-    for entry in ours.entries:
-        event = entry.get("event")
-        if found and event == "begun":
-            break
-        match = _TOKEN.match(str(entry.get("text"))) if event == "lease" else None
-        if found or (match and int(match[1]) == token):
-            found = (int(entry["seq"]), event == "ended")
-    return found
-
-
-def _forgotten(
-    host: str, where: str, theirs: Chain, journals: Mapping[str, Chain]
-) -> list[Problem]:
-    """Switches that we saw done on the host, and of which it knows nothing any more.
-
-    A host that was built anew knows nothing of what was before its first line: that is no problem.
-    """
-    known = {(str(e.get("run")), e.get("verb"), e.get("process")) for e in theirs.entries}
-    since = min((float(e.get("at") or 0) for e in theirs.entries), default=None)
-    found = []
-    for run, chain in journals.items():
-        for entry in chain.entries:
-            switched = entry.get("event") == "switch" and entry.get("host") == host
-            if not switched or entry.get("already") or since is None or entry["time"] < since:
-                continue
-            if (run, "switch", entry.get("process")) not in known:
-                what = f"the switch of {entry.get('process')} in run {run} is missing: dropped"
-                found.append(Problem(where, 0, what))
-    return found

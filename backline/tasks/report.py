@@ -41,7 +41,7 @@ def report(
 ) -> None:
     """Write the report of a run, one HTML file that needs no other, and print where it is."""
     from backline import console
-    from backline.tasks.trail import find_run
+    from backline.tasks.records import find_run
 
     fleet = environment(env)
     journal = find_run(fleet.name, run)

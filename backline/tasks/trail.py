@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json as jsons
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
 
 from backline.errors import BacklineError
+from backline.tasks import records
 from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, reach
 
 if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.rollout.audit import Chain, Problem
-    from backline.transport.fleet import SshFleet
-
-PAGE = 1000
-DEADLINE = 25.0
 
 
 @operation(
@@ -38,8 +33,8 @@ def show(c: Context, env: str = "", limit: int = 20, run: str = "", json: bool =
     if run:
         _show_run(fleet.name, run, json)
         return
-    journals = {name: chain.entries for name, chain in read_journals(fleet.name).items()}
-    found = audit.sittings(_read_audit(fleet.name).entries, journals)
+    journals = {name: chain.entries for name, chain in records.read_journals(fleet.name).items()}
+    found = audit.sittings(records.read_audit(fleet.name).entries, journals)
     found = found[-limit:] if limit else found
     if json:
         for sitting in found:
@@ -53,7 +48,7 @@ def show(c: Context, env: str = "", limit: int = 20, run: str = "", json: bool =
 def _show_run(env: str, run: str, as_json: bool) -> None:
     from backline import console
 
-    chain = read_journal(find_run(env, run))
+    chain = records.read_journal(records.find_run(env, run))
     if as_json:
         for entry in chain.entries:
             console.line(dict(entry))
@@ -87,7 +82,7 @@ def verify(
 
     fleet = environment(env)
     for _ in range(2):  # a run may have begun or ended between reading one file and the next
-        trail, journals = _read_audit(fleet.name), read_journals(fleet.name)
+        trail, journals = records.read_audit(fleet.name), records.read_journals(fleet.name)
         problems, notes = audit.verify(trail, journals)
         if not problems:
             break
@@ -95,12 +90,16 @@ def verify(
     if not local:
         asked, found, strangers = _ask_hosts(fleet, on, journals)
         problems += found
-        for run, who in sorted(strangers.items()):
-            text = f"run {run} is known to {', '.join(who)} and not here"
-            if alone:
-                problems.append(audit.Problem(audit.AUDIT, 0, f"{text}: dropped"))
-            else:
-                notes.append(f"{text}: made from another controller, or removed here")
+        begun = {entry.get("run") for entry in trail.entries}
+        strangers = {run: who for run, who in strangers.items() if run not in begun}
+        for run, who in sorted(strangers.items()) if alone else ():
+            what = f"run {run} is known to {', '.join(who)} and not here: dropped"
+            problems.append(audit.Problem(audit.AUDIT, 0, what))
+        if strangers and not alone:
+            notes.append(
+                f"runs known to hosts and not here ({len(strangers)}), made from another "
+                f"controller, or removed here: {', '.join(sorted(strangers))}"
+            )
     lines = len(trail.entries) + sum(len(chain.entries) for chain in journals.values())
     said = f"{lines} lines of {len(journals)} runs here, {len(asked)} journals of hosts"
     _tell(fleet.name, problems, notes, said, json)
@@ -121,9 +120,9 @@ def _tell(env: str, problems: list[Problem], notes: list[str], said: str, as_jso
     else:
         out = console.console()
         for problem in problems:
-            out.print(f"  {problem}", style="red", markup=False)
+            out.print(f"  {problem}", style="red", markup=False, soft_wrap=True)
         for note in notes:
-            out.print(f"  {note}", style="yellow", markup=False)
+            out.print(f"  {note}", style="yellow", markup=False, soft_wrap=True)
         if not problems:
             out.print(f"intact: {said}", style="green", markup=False)
     if problems:
@@ -140,14 +139,16 @@ def _ask_hosts(
 ) -> tuple[list[str], list[Problem], dict[str, list[str]]]:
     """The journals that were read, what is wrong, and which hosts know which runs that we do not."""
     from backline import selection
-    from backline.rollout import audit
+    from backline.rollout import audit, witnesses
 
     selected = selection.select(fleet, on or selection.EVERYTHING)
     problems: list[Problem] = []
     strangers: dict[str, list[str]] = {}
     asked: list[str] = []
     with reach(fleet) as hosts:
-        outcomes = hosts.each(selected, lambda host: _read_host(hosts, host), deadline=4 * DEADLINE)
+        outcomes = hosts.each(
+            selected, lambda host: records.read_host(hosts, host), deadline=4 * records.DEADLINE
+        )
     for host, outcome in outcomes.items():
         if outcome.value is None:
             why = outcome.error.message if outcome.error else "no answer"
@@ -155,80 +156,11 @@ def _ask_hosts(
             continue
         for app, chain in outcome.value.items():
             asked.append(f"{host} {app}")
-            found, unknown = audit.compare(host, app, chain, journals)
+            found, unknown = witnesses.compare(host, app, chain, journals)
             problems += found
             for run in unknown:
                 strangers.setdefault(run, []).append(host)
     return asked, problems, strangers
-
-
-def _read_host(hosts: SshFleet, host: str) -> dict[str, Chain]:
-    """The journals of one host, by app, fetched page by page. Raises HostError."""
-    from backline.rollout.audit import Chain
-
-    found = {}
-    for app in sorted(hosts.call(host, "facts", {}, deadline=DEADLINE)["apps"]):
-        entries: list[dict[str, Any]] = []
-        while True:
-            after = int(entries[-1]["seq"]) if entries else 0
-            fields = {"app": app, "after": after, "limit": PAGE}
-            answer = hosts.call(host, "journal", fields, deadline=DEADLINE)
-            entries += answer["entries"]
-            if len(answer["entries"]) < PAGE:
-                break
-        found[app] = Chain(entries, answer["problem"] or _recheck(entries))
-    return found
-
-
-def _recheck(entries: list[dict[str, Any]]) -> str | None:
-    """The chain once more, here: a host that was broken into says of itself what it likes."""
-    from backline.hostctl import journal
-
-    lines = (jsons.dumps(entry).encode() + b"\n" for entry in entries)
-    return journal.verify(b"".join(lines)).problem
-
-
-def _read_audit(env: str) -> Chain:
-    from backline import places
-
-    return read_journal(places.audit(env))
-
-
-def read_journals(env: str) -> dict[str, Chain]:
-    """The journals of all runs made from here, by run."""
-    from backline import places
-
-    folder = places.runs(env)
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    return {name: read_journal(folder / name / "journal.jsonl") for name in names}
-
-
-def read_journal(path: Path) -> Chain:
-    """One journal and what is wrong with it; empty when there is none."""
-    from backline.rollout.audit import Chain
-    from backline.transport import runlog
-
-    verdict = runlog.read(path)
-    torn = False
-    if verdict.problem:
-        data = path.read_bytes()
-        torn = not data.endswith(b"\n") and data.count(b"\n") == len(verdict.entries)
-    return Chain(verdict.entries, verdict.problem, torn)
-
-
-def find_run(env: str, run: str) -> Path:
-    """The journal of a run: by its ID, the beginning of it, or `latest`. Raises BacklineError."""
-    from backline import places
-
-    folder = places.runs(env)
-    known = sorted(path.parent.name for path in folder.glob("*/journal.jsonl"))
-    found = known[-1:] if run == "latest" else [name for name in known if name.startswith(run)]
-    found = [run] if run in known else found
-    if len(found) != 1:
-        recent = ", ".join(reversed(found[-5:] or known[-5:])) or "none yet"
-        what = f"{len(found)} runs begin with {run!r}" if found else f"there is no run {run!r}"
-        raise BacklineError(f"{what} of {env} here", hint=f"newest: {recent}; fab audit lists all")
-    return folder / found[0] / "journal.jsonl"
 
 
 collection = Collection("audit", verify)

@@ -12,9 +12,9 @@ import pytest
 from made_runs import START, bad_run, begun, ended, good_run, lease, record, turn
 
 from backline.hostctl import journal as chain
-from backline.rollout import audit
+from backline.rollout import audit, witnesses
 from backline.rollout.audit import Chain
-from backline.tasks import trail
+from backline.tasks import records
 
 RUNS = ("20260102T100000Z-ann-0001", "20260102T110000Z-ann-0002", "20260102T120000Z-ann-0003")
 
@@ -28,11 +28,11 @@ def root(tmp_path: Path) -> Path:
 
 
 def journals(root: Path) -> dict[str, Chain]:
-    return {p.parent.name: trail.read_journal(p) for p in root.glob("runs/*/journal.jsonl")}
+    return {p.parent.name: records.read_journal(p) for p in root.glob("runs/*/journal.jsonl")}
 
 
 def verify(root: Path) -> tuple[list[str], list[str]]:
-    problems, notes = audit.verify(trail.read_journal(root / "audit.jsonl"), journals(root))
+    problems, notes = audit.verify(records.read_journal(root / "audit.jsonl"), journals(root))
     return [str(problem) for problem in problems], notes
 
 
@@ -144,13 +144,24 @@ def test_a_run_that_was_cut_off_and_gone_on_with_is_whole(root: Path) -> None:
     record(root, run, [[begun(100, "resume"), lease(101, 2), *turn("stream1", 102), ended(120)]])
     assert verify(root) == ([], [])
     found = audit.sittings(
-        trail.read_journal(root / "audit.jsonl").entries,
+        records.read_journal(root / "audit.jsonl").entries,
         {name: c.entries for name, c in journals(root).items()},
     )
     assert [(s.begin["how"], s.as_json()["exit_code"], s.resumed) for s in found[-2:]] == [
         ("deploy", None, True),
         ("resume", 0, False),
     ]
+
+
+def test_a_run_killed_as_it_began_did_nothing_that_could_be_hidden(root: Path) -> None:
+    run = "20260103T000000Z-ann-0004"
+    record(root, run, [[begun()]], end=False)
+    edit(root / "audit.jsonl", lambda lines: lines[:-1])
+    assert verify(root) == ([], [f"run {run} was killed as it began: nothing was done"])
+    # Unless the hosts know better: then somebody made it look like that.
+    here = [told(root, RUNS[0], 8), told(root, RUNS[2], 8), told(root, run, 1)]
+    _, strangers = witnesses.compare("stream1", "jukebox", host_journal(*here), journals(root))
+    assert strangers == {run}
 
 
 # The hosts.
@@ -176,7 +187,7 @@ def told(root: Path, run: str, seq: int, token: int = 1, **more: Any) -> dict[st
 
 
 def compare(root: Path, theirs: Chain) -> list[str]:
-    found, _ = audit.compare("stream1", "jukebox", theirs, journals(root))
+    found, _ = witnesses.compare("stream1", "jukebox", theirs, journals(root))
     return [str(problem) for problem in found]
 
 
@@ -220,7 +231,7 @@ def test_runs_of_other_controllers_are_no_tampering(root: Path) -> None:
     here = [told(root, RUNS[0], 8), told(root, RUNS[2], 8)]
     taken_over = {**told(root, RUNS[1], 3, token=9), "controller": {"seq": 3, "hash": "0" * 64}}
     theirs = host_journal(*here, taken_over, {"run": "elsewhere", "token": 3, "verb": "stage"})
-    found, strangers = audit.compare("stream1", "jukebox", theirs, journals(root))
+    found, strangers = witnesses.compare("stream1", "jukebox", theirs, journals(root))
     assert (found, strangers) == ([], {"elsewhere"})
 
 
@@ -229,6 +240,9 @@ def test_what_a_killed_controller_said_last_may_never_have_reached_its_disk(root
     record(root, run, [[begun(), lease(token=5)]], end=False)
     here = [told(root, RUNS[0], 8), told(root, RUNS[2], 8)]
     assert compare(root, host_journal(*here, told(root, run, 3, token=5))) == []
+    several = [told(root, run, seq, token=5) for seq in (3, 6)]
+    (problem,) = compare(root, host_journal(*here, *several))
+    assert problem.endswith("line 3: is missing; stream1 names it and 1 later ones")
     record(root, run, [[begun(100, "resume"), lease(101, 6), *turn("stream2", 102), ended(120)]])
     late = {**told(root, run, 3, token=5), "controller": {"seq": 3, "hash": "0" * 64}}
     assert compare(root, host_journal(*here, late)) == []

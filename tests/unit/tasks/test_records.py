@@ -11,6 +11,7 @@ from fake_fleet import FakeClock, FakeFleet, FakeHost
 from invoke.context import Context
 from made_runs import NEW, START, bad_run, begun, good_run, lease, record, samples
 
+import backline.tasks.records
 import backline.tasks.report
 import backline.tasks.trail
 from backline import inventory
@@ -76,7 +77,7 @@ def fleet(root: Path, monkeypatch: pytest.MonkeyPatch) -> Journaled:
     told = [{**shared, "controller": head} for head in heads]
     made = Journaled({name: linked(told) for name in ("stream1", "stream2")})
     monkeypatch.setattr(backline.tasks.trail, "reach", lambda environment: made)
-    monkeypatch.setattr(backline.tasks.trail, "PAGE", 4)
+    monkeypatch.setattr(backline.tasks.records, "PAGE", 4)
     return made
 
 
@@ -196,8 +197,9 @@ def test_a_run_that_only_hosts_know(fleet: Journaled, capsys: pytest.CaptureFixt
     last = {"seq": len(entries) + 1, "at": START, "run": "x", "prev": entries[-1]["hash"]}
     entries.append({**last, "hash": chain.digest(last)})
     assert call(verify) == 0
-    assert "run x is known to stream1 and not here" in " ".join(capsys.readouterr().err.split())
+    assert "runs known to hosts and not here (1)" in capsys.readouterr().err
     assert call(verify, alone=True) == 1
+    assert "run x is known to stream1 and not here: dropped" in capsys.readouterr().err
 
 
 def test_the_report_lies_beside_the_journal_and_its_path_is_the_answer(
