@@ -59,6 +59,18 @@ def _change_a_line(folder: Path, kind: str) -> None:
     _replace(folder, "music/views.py", "RECENT = 50", "RECENT = 51")
 
 
+def _add_jobs(folder: Path, kind: str) -> None:
+    """A job that takes its time, and a process that may run only once; both say what they do."""
+    shutil.copy(Path(__file__).with_name("release_jobs.py"), folder / "jukebox" / "jobs.py")
+    with (folder / "music" / "tasks.py").open("a", encoding="utf-8") as file:
+        file.write("\nfrom jukebox import jobs  # noqa: E402\n\njobs.declare(app)\n")
+    with (folder / "backline.toml").open("a", encoding="utf-8") as file:
+        file.write(
+            '\n[processes.ticks]\nkind = "singleton"\nhosts = "worker"\nstop_timeout = 20\n'
+            'command = ["{venv}/bin/python", "-m", "jukebox.jobs"]\n'
+        )
+
+
 KINDS: dict[str, Callable[[Path, str], None]] = {
     "errors": _misbehave,
     "hangs": _misbehave,
@@ -68,6 +80,7 @@ KINDS: dict[str, Callable[[Path, str], None]] = {
     "crashes": _crash,
     "leaks": _leak,
     "line": _change_a_line,
+    "jobs": _add_jobs,
 }
 
 

@@ -91,9 +91,11 @@ def status(host: Host, request: Request) -> dict[str, object]:
 
 
 def _release(host: Host, app: settings.App, known: state.State, release: str) -> dict[str, object]:
+    manifest = settings.manifest(host, app, release)
     return {
         "id": release,
-        "version": settings.manifest(host, app, release).get("version"),
+        "version": manifest.get("version"),
+        "processes": sorted(manifest.get("processes") or {}),
         "state": known["releases"].get(release, {}).get("state", "staged"),
         "migrated": known["migrated"].get(release, []),
         "tar": settings.kept_tar(host, app, release).is_file(),
@@ -104,6 +106,7 @@ def _process(host: Host, app: settings.App, known: state.State, name: str) -> di
     process = settings.process(host, app.name, name)
     return {
         "kind": process.kind,
+        "process": process.process,
         "live": state.live(known, name),
         "previous": state.previous(known, name),
         "instances": [

@@ -20,17 +20,18 @@ ORDER = {"http": 0, "worker": 1, "singleton": 2}
 
 @dataclass(frozen=True)
 class Step:
-    """One process on one host: replaces `live` by the plan's release, then ends `others`.
+    """One process on one host: replaces `live` by the plan's release.
 
-    `live` is None where nothing runs yet; `others` are the active instances of other releases.
+    `live` is None where nothing runs yet. `ends`: the plan's release has no such process, so what
+    runs of it is stopped.
     """
 
     host: str
     process: str
     kind: str
     live: str | None
-    others: tuple[str, ...]
     stop_timeout: int
+    ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def from_parts(parts: Mapping[str, Mapping[str, Any]]) -> Plan:
 
 
 def _step(entry: Mapping[str, Any]) -> Step:
-    return Step(**{**entry, "others": tuple(entry["others"])})
+    return Step(**entry)
 
 
 def _canonical(data: Any) -> str:
@@ -217,7 +218,7 @@ def deploy(
             hint=f"build them: fab provision --on {','.join(problems)}",
         )
     strategy = strategy or Strategy()
-    steps = _steps(release.id, statuses, _timeouts(release))
+    steps = _steps(release.id, statuses, _timeouts(release), list(release.processes))
     _refuse_two_singletons(steps)
     return Plan(
         app=release.app,
@@ -388,21 +389,23 @@ def _timeouts(release: Release) -> dict[str, int]:
 
 
 def _steps(
-    release: str, statuses: Mapping[str, Mapping[str, Any]], timeouts: Mapping[str, int]
+    release: str,
+    statuses: Mapping[str, Mapping[str, Any]],
+    timeouts: Mapping[str, int],
+    processes: Sequence[str] | None = None,
 ) -> tuple[Step, ...]:
-    """Hosts with web processes first, in the given order: their health checks tell the most."""
+    """Hosts with web processes first, in the given order: their health checks tell the most.
+
+    `processes` are those of the release; where None, each host says which it has of them.
+    """
     found = [
         Step(
             host=host,
             process=name,
             kind=entry["kind"],
             live=entry["live"],
-            others=tuple(
-                instance["release"]
-                for instance in entry["instances"]
-                if instance["active"] not in STOPPED and instance["release"] != release
-            ),
             stop_timeout=timeouts.get(entry["kind"], 300),
+            ends=_ends(status, entry, release, processes),
         )
         for host, status in statuses.items()
         for name, entry in status["processes"].items()
@@ -414,6 +417,19 @@ def _steps(
     return tuple(
         sorted(found, key=lambda s: (first[s.host], order[s.host], ORDER[s.kind], s.process))
     )
+
+
+def _ends(
+    status: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    release: str,
+    processes: Sequence[str] | None,
+) -> bool:
+    """Whether the release has no such process; False where a host cannot say which one it is."""
+    if processes is None:
+        listed = next((e for e in status["releases"] if e["id"] == release), {})
+        processes = listed.get("processes")
+    return processes is not None and "process" in entry and entry["process"] not in processes
 
 
 def _migrator(steps: Sequence[Step]) -> str | None:

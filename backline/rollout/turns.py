@@ -66,7 +66,10 @@ class Turns:
         """True when nothing is left to do on this host."""
         release = self.plan.release
         for step in self.plan.by_host[host]:
-            if self.world.live(step) != release or self.world.running(step).get(release) is None:
+            if step.ends:
+                if self.world.running(step):
+                    return False
+            elif self.world.live(step) != release or self.world.running(step).get(release) is None:
                 return False
         return True
 
@@ -85,6 +88,9 @@ class Turns:
         release, rules = self.plan.release, self.plan.strategy
         others = {entry for entry in self.world.running(step) if entry != release}
         self.begun[step] = None
+        if step.ends:
+            yield from self._stop_all(step, others | ({release} & {*self.world.running(step)}))
+            return
         if self.plan.action == "rollback" and step.kind != "singleton":
             yield from self._return_to(step, release)
         elif self.world.live(step) != release:
@@ -172,8 +178,8 @@ class Turns:
             ask = self.reach.ask(step.host, verb, {"app": self.plan.app, **what}, seconds)
         else:
             # A start may take long, over there: who goes back does not wait for it, but stops it.
-            # Except where one that arrives late would keep the old one from coming back.
-            idle = verb == "start" and step.kind != "singleton"
+            # A pool that is started late would take jobs after we said that all is as before.
+            idle = verb == "start" and step.kind == "http"
             ask = self.reach.change(step.host, verb, what, seconds, idle)
         yield from self.reach.told(ask, verb, step.process, self.plan.release)
 
