@@ -50,7 +50,7 @@ def presign(
             state="nothing was changed",
             hint="set $AWS_ACCESS_KEY_ID and $AWS_SECRET_ACCESS_KEY",
         )
-    region = known.get("AWS_REGION", "us-east-1")
+    region = known.get("AWS_REGION") or "us-east-1"
     endpoint = urlsplit(known.get("AWS_ENDPOINT_URL") or f"https://s3.{region}.amazonaws.com")
     path = f"{endpoint.path.rstrip('/')}/{bucket}/{quote(key)}"
     day, moment = f"{now:%Y%m%d}", f"{now:%Y%m%dT%H%M%SZ}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import queue
 import threading
@@ -59,6 +60,6 @@ class Notifier:
             request = urllib.request.Request(self._address, data, headers, method="POST")
             with urllib.request.urlopen(request, timeout=SECONDS):
                 return ""
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             # Not the error's own words: they may hold the address.
             return f"{type(error).__name__} {getattr(error, 'code', '')}".strip()

@@ -44,6 +44,9 @@ class RunLog:
             _sync_folder(path.parent.parent)
         _sync_folder(path.parent)
         tail = chain.read_tail(path)
+        if tail.torn:  # a line that lacks nothing but its end is whole then
+            os.write(self._file, b"\n")
+            tail = chain.read_tail(path)
         self._seq, self._hash = tail.seq, tail.hash
         self._lines: list[bytes] = []
         self._crash_at = int(os.environ.get(CRASH) or 0) if path.stem == "journal" else 0
@@ -99,7 +102,6 @@ class RunLog:
             self._file = -1
 
     def _recover(self, torn: bytes) -> None:
-        os.write(self._file, b"\n")
         self.add(
             {
                 "verb": "journal.recovered",
