@@ -22,6 +22,8 @@ ENDINGS = {
     "6": ("warn", "Refused by a guard"),
     "130": ("warn", "Interrupted"),
 }
+NEAR = 0.8
+"""Percent of the axis."""
 Event = Mapping[str, Any]
 Document = Mapping[str, Any]
 
@@ -165,11 +167,18 @@ def _summary(
 
 
 def _switches(events: Sequence[Event], axis: Axis) -> list[tuple[float, str]]:
-    """Where in time a process changed its release, there or back."""
+    """Where in time processes changed their release, there or back; those close by share a line."""
+    found: list[tuple[float, list[str]]] = []
+    for event in events:
+        if event.get("event") in ("switch", "rollback") and not event.get("already"):
+            place = axis.at(event["time"])
+            if not found or place - found[-1][0] > NEAR:
+                found.append((place, []))
+            words = f"{event.get('host')} {event.get('process')} → {event.get('release')}"
+            found[-1][1].append(words)
     return [
-        (axis.at(e["time"]), f"{e.get('host')} {e.get('process')} → {e.get('release')}")
-        for e in events
-        if e.get("event") in ("switch", "rollback") and not e.get("already")
+        (place, "\n".join([*words[:10], *([f"and {len(words) - 10} more"] * (len(words) > 10))]))
+        for place, words in found
     ]
 
 
