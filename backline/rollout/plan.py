@@ -427,8 +427,8 @@ def _ends(
 ) -> bool:
     """Whether the release has no such process; False where a host cannot say which one it is."""
     if processes is None:
-        listed = next((e for e in status["releases"] if e["id"] == release), {})
-        processes = listed.get("processes")
+        known = {e["id"]: e.get("processes") for e in status["releases"]}
+        processes = known.get(release)
     return processes is not None and "process" in entry and entry["process"] not in processes
 
 

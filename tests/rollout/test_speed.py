@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from pathlib import Path
 
 from backline.tasks.steps import ROOT
 from tests.live import BIN, Fleet
@@ -39,7 +40,7 @@ def test_the_whole_fleet_is_back_within_two_seconds(fleet: Fleet) -> None:
 def _ssh_connects(fleet: Fleet, trace: str) -> list[float]:
     ports = {str(host.ssh_port) for host in fleet.topology}
     found = []
-    with open(trace) as file:
+    with Path(trace).open() as file:
         for line in file:
             if "connect(" in line and any(f"htons({port})" in line for port in ports):
                 found.append(float(line.split()[1]))

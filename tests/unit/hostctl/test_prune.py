@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from backline.hostctl.prune import choose
 
-from .fake_host import R1, R2, R3, Lab
+from .fake_host import PROCESSES, R1, R2, R3, Lab
 
 MANY = [f"20261122T19{n:02d}00Z-aaaaaa{n % 10}" for n in range(10, 18)]
 
@@ -152,5 +152,6 @@ def test_status_tells_live_and_warm_apart(lab: Lab) -> None:
     ]
     assert answer["current"] == R2 and answer["lease"]["holder"] == "ann"
     assert answer["releases"][0] == {
-        "id": R1, "version": "1.1", "state": "staged", "migrated": [], "tar": False
+        "id": R1, "version": "1.1", "processes": sorted(PROCESSES), "state": "staged",
+        "migrated": [], "tar": False,
     }  # fmt: skip

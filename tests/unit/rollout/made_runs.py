@@ -23,7 +23,6 @@ def plan(hosts: Sequence[str] = HOSTS, action: str = "deploy", live: str = OLD) 
             "process": "web",
             "kind": "http",
             "live": live,
-            "others": [],
             "stop_timeout": 30,
         }
         for h in hosts
