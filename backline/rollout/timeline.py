@@ -77,8 +77,8 @@ def drawn(found: Sequence[Row]) -> list[Row]:
     """The rows that a page can hold: all, or those that failed and the first of the others."""
     if len(found) <= MOST:
         return list(found)
-    chosen = sorted(found, key=lambda row: not row.failed)[:MOST]
-    return [row for row in found if row in chosen]
+    chosen = {row.host for row in sorted(found, key=lambda row: not row.failed)[:MOST]}
+    return [row for row in found if row.host in chosen]
 
 
 def bands(events: Sequence[Event], axis: Axis) -> list[Band]:

@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import HOSTS, NEW, OLD, START, bad_run, begun, ended, good_run, lease, plan, turn
+from made_runs import (
+    HOSTS,
+    NEW,
+    OLD,
+    START,
+    bad_run,
+    batch,
+    begun,
+    ended,
+    good_run,
+    lease,
+    plan,
+    turn,
+)
 
 from backline.rollout import axis as axes
 from backline.rollout import changes, timeline, traffic
@@ -181,6 +194,20 @@ def test_a_run_cut_off_anywhere_has_a_report(cut: int) -> None:
     assert "Not finished" in page(made(events), events)
 
 
+def test_of_thousands_of_hosts_those_that_failed_are_shown() -> None:
+    hosts = [f"h{number}" for number in range(2000)]
+    batches = [hosts[n : n + 20] for n in range(0, 2000, 20)]
+    events = [begun(plan={**plan(hosts), "batches": batches}), lease()]
+    for number, members in enumerate(batches, start=1):
+        events.append(batch(number, number, members))
+        for host in members:
+            events += turn(host, number, fails="it smokes" if host == "h1999" else "")
+    found = made([*events, ended(200)])
+    assert (len(found.rows), found.hidden) == (timeline.MOST, 2000 - timeline.MOST)
+    assert found.rows[-1].host == "h1999" and found.summary["hosts"] == 2000
+    assert len(page(found, events)) < 3_000_000
+
+
 # The page.
 
 
@@ -237,45 +264,47 @@ def browser(address: str, folder: Path, *flags: str) -> str:
     return done.stdout
 
 
-def measured(text: str, width: int, folder: Path) -> dict[str, Any]:
-    """The page in a frame of `width` pixels: what it says, and what sticks out of it."""
-    script = """
-      frame.onload = () => {
-        const page = frame.contentDocument, root = page.documentElement;
-        const boxed = e => e.closest('.wide, pre, svg, .strip, .ticks, .plot');
-        const out = [...page.body.querySelectorAll('*')].filter(
-          e => e.getBoundingClientRect().right > root.clientWidth + 1 && !boxed(e));
-        const fonts = [...page.body.querySelectorAll('*')].filter(e => e.children.length == 0)
-          .map(e => parseFloat(frame.contentWindow.getComputedStyle(e).fontSize));
-        document.title = JSON.stringify({scroll: root.scrollWidth, width: root.clientWidth,
-          out: out.map(e => e.className || e.tagName), font: Math.min(...fonts),
-          heading: page.querySelector('h1').innerText,
-          paper: frame.contentWindow.getComputedStyle(page.body).backgroundColor});
-      }"""
-    frame = f'<iframe id="frame" style="border:0;width:{width}px;height:900px" srcdoc="'
-    wrapper = folder / "wrapper.html"
-    wrapper.write_text(
-        f'<!doctype html><title></title>{frame}{html.escape(text)}"></iframe><script>{script}</script>'
+MEASURE = """
+  const seen = frame => {
+    const page = frame.contentDocument, root = page.documentElement, view = frame.contentWindow;
+    const all = [...page.body.querySelectorAll('*')];
+    const boxed = e => e.closest('.wide, pre, svg, .strip, .ticks, .plot');
+    const out = all.filter(e => e.getBoundingClientRect().right > root.clientWidth + 1 && !boxed(e));
+    const words = all.filter(e => e.children.length == 0);
+    return {scroll: root.scrollWidth, width: root.clientWidth, heading: page.querySelector('h1').innerText,
+      out: out.map(e => e.className || e.tagName),
+      font: Math.min(...words.map(e => parseFloat(view.getComputedStyle(e).fontSize)))};
+  };
+  onload = () => document.title = JSON.stringify([...document.querySelectorAll('iframe')].map(seen));
+"""
+
+
+def measured(text: str, widths: tuple[int, ...], folder: Path) -> list[dict[str, Any]]:
+    """The page in frames so many pixels wide: what it says, and what sticks out of each."""
+    style = "border:0;height:900px;width"
+    frames = "".join(
+        f'<iframe style="{style}:{width}px" srcdoc="{html.escape(text)}"></iframe>'
+        for width in widths
     )
+    wrapper = folder / "wrapper.html"
+    wrapper.write_text(f"<!doctype html><title></title><script>{MEASURE}</script>{frames}")
     dom = browser(wrapper.as_uri(), folder, "--dump-dom", "--virtual-time-budget=3000")
     title = re.search(r"<title>(.*?)</title>", dom)
     assert title
-    found: dict[str, Any] = json.loads(html.unescape(title[1]))
+    found: list[dict[str, Any]] = json.loads(html.unescape(title[1]))
     return found
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
-@pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("run", ["good", "long"])
-def test_a_browser_shows_it_without_sideways_scrolling(
-    run: str, width: int, tmp_path: Path
-) -> None:
+def test_a_browser_shows_it_without_sideways_scrolling(run: str, tmp_path: Path) -> None:
     found, events = (made(good_run()), good_run()) if run == "good" else long_run()
-    seen = measured(page(found, events), width, tmp_path)
-    assert seen["scroll"] <= seen["width"] and seen["out"] == []
-    assert seen["width"] > width - 20
-    assert seen["font"] >= 10.5  # pixels: small, and still read on a phone
-    assert seen["heading"].startswith("Done" if run == "good" else "Rolled back")
+    widths = (360, 1280)
+    for width, seen in zip(widths, measured(page(found, events), widths, tmp_path), strict=True):
+        assert seen["scroll"] <= seen["width"] and seen["out"] == []
+        assert seen["width"] > width - 20
+        assert seen["font"] >= 10.5  # pixels: small, and still read on a phone
+        assert seen["heading"].startswith("Done" if run == "good" else "Rolled back")
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="no chromium here: apt-get install chromium")
