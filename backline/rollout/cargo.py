@@ -34,7 +34,7 @@ class Cargo:
 
     def bring(self, host: str, reach: Reach, there: bool) -> Job:
         """Sends what the host lacks and stages it; where it is already, that is only said again."""
-        base = next((s.base for s in self.plan.shipments if s.host == host), None)
+        base = self.plan.sent[host].base if host in self.plan.sent else None
         patch = self.patches.get(base) if base else None
         if there:
             yield from self._stage(host, reach, None)

@@ -101,17 +101,20 @@ def not_marked(plan: Plan, errors: Sequence[HostError]) -> BacklineError:
     )
 
 
-def fenced(plan: Plan, switched: Sequence[Step], error: HostError) -> BacklineError:
+def fenced(
+    plan: Plan, switched: Sequence[Step], error: HostError, unsure: Sequence[str] = ()
+) -> BacklineError:
     """Another run took over, or we slept past our lease: hands off."""
     if not switched and error.code == "lease_held":
         return held_by([error])
     return BacklineError(
         f"this run lost its lease: {error.host}: {error.message}",
         hosts=[error.host],
-        state=f"this run changes nothing more; as it left them: {_live(plan, switched)}",
+        state=f"this run changes nothing more; as it left them: {_live(plan, switched)}"
+        + (f"; whether {_names(unsure)} did what was asked last is not known" if unsure else ""),
         hint="`fab status` shows the fleet and who holds the lease now; if nobody does: "
         "fab deploy.resume, or fab deploy.abort",
-        exit_code=Exit.MIXED if _is_mixed(plan, switched) else Exit.GUARD_REFUSED,
+        exit_code=Exit.MIXED if unsure or _is_mixed(plan, switched) else Exit.GUARD_REFUSED,
     )
 
 

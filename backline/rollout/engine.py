@@ -243,7 +243,7 @@ class Rollout:
         )
 
     def _batch(self, number: int) -> None:
-        hosts = [host for host in self.plan.batches[number] if host in self._here()]
+        hosts = [host for host in self.plan.batches[number] if host not in self.out]
         todo = [host for host in hosts if not self.turns.in_place(host)]
         later = [host for batch in self.plan.batches[number + 1 :] for host in batch]
         if not todo and (not hosts or any(self._is_new(host) for host in later)):
@@ -273,6 +273,8 @@ class Rollout:
             for step in self.plan.by_host[host]
             if self.world.live(step) == self.plan.release
         ]
+        if not steps:  # time passes all the same: leases are renewed, operators are heard
+            self.crew.rest(seconds)
         jobs = {f"{s.host} {s.process}": self.turns.watch(s, seconds) for s in steps}
         self._run(jobs, until=lambda: self.watch.hurried)
 
@@ -304,7 +306,7 @@ class Rollout:
         if self.plan.action == "rollback":
             for old in sorted({step.live for step in self.plan.changes if step.live}):
                 hosts = [
-                    s.host for s in self.plan.changes if s.live == old and s.host in self._here()
+                    s.host for s in self.plan.changes if s.live == old and s.host not in self.out
                 ]
                 with contextlib.suppress(_Over):
                     self._mark(list(dict.fromkeys(hosts)), old, "bad")
@@ -372,7 +374,8 @@ class Rollout:
 
         self.crew.run(jobs, done, until)
         hosts = dict.fromkeys(error.host for error in failed)
-        begun = [host for host in hosts if host in self._hosts_begun()]
+        ours = set(self._hosts_begun())
+        begun = [host for host in hosts if host in ours]
         if begun and self.plan.action == "deploy":
             for error in self._take_back(begun, {"event": LEFT_OUT}).values():
                 self.reach.warn(error, "not brought back: ")
@@ -398,7 +401,7 @@ class Rollout:
     def _failed(self, error: HostError) -> _Over:
         """How a run ends that met an error it cannot pass: fenced, untouched, or after a retreat."""
         if error.code in FENCED:
-            return _Over(endings.fenced(self.plan, self._switched(), error), None)
+            return _Over(endings.fenced(self.plan, self._switched(), error, self._unsure()), None)
         if not self._began() and not self.resumed:
             self._discard_uploads()
             return _Over(endings.untouched(self.plan, error), "old")
@@ -417,7 +420,7 @@ class Rollout:
         except KeyboardInterrupt:
             return self._interrupted()
         except HostError as lost:
-            return _Over(endings.fenced(self.plan, self._switched(), lost), None)
+            return _Over(endings.fenced(self.plan, self._switched(), lost, self._unsure()), None)
         return _Over(endings.rolled_back(self.plan, error, stuck), None if stuck else "old")
 
     def _interrupted(self) -> _Over:
@@ -482,6 +485,12 @@ class Rollout:
             if step in self.turns.switched
             or (self.world.live(step) == self.plan.release != step.live)
         ]
+
+    def _unsure(self) -> list[str]:
+        """Hosts that were asked to switch, and of which we do not know whether they did."""
+        release = self.plan.release
+        found = [step.host for step in self.turns.switched if self.world.live(step) != release]
+        return list(dict.fromkeys(found))
 
     def _is_new(self, host: str) -> bool:
         return any(self.world.live(s) == self.plan.release for s in self.plan.by_host[host])

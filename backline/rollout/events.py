@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -23,11 +23,19 @@ class Event:
 
     def as_json(self, run: str, time: float) -> dict[str, Any]:
         """The NDJSON line: empty fields are left out, `data` is spread."""
-        content = {key: value for key, value in asdict(self).items() if value not in (None, "")}
-        data = content.pop("data")
-        kind = content.pop("kind")
-        head = {"schema_version": SCHEMA_VERSION, "event": kind, "time": round(time, 3), "run": run}
-        return {**head, **content, **data}
+        content = {
+            name: value for name in _TOLD if (value := getattr(self, name)) not in (None, "")
+        }
+        head = {
+            "schema_version": SCHEMA_VERSION,
+            "event": self.kind,
+            "time": round(time, 3),
+            "run": run,
+        }
+        return {**head, **content, **self.data}
+
+
+_TOLD = ("host", "process", "release", "text", "seconds")
 
 
 Report = Callable[[Event], None]

@@ -77,6 +77,17 @@ class Plan:
         return {host: tuple(steps) for host, steps in found.items()}
 
     @cached_property
+    def sent(self) -> dict[str, Shipment]:
+        """What each host is sent."""
+        return {shipment.host: shipment for shipment in self.shipments}
+
+    @cached_property
+    def _places(self) -> dict[str, tuple[int, int]]:
+        """Each host's turn and the number of its batch."""
+        turns = {host: turn for turn, host in enumerate(self.hosts)}
+        return {host: (turns[host], n) for n, batch in enumerate(self.batches) for host in batch}
+
+    @cached_property
     def _folded(self) -> str:
         return fold(self.hosts)
 
@@ -108,10 +119,10 @@ class Plan:
         return {
             "digest": self.digest,
             "hosts": self._folded,
-            "batch": next(n for n, batch in enumerate(self.batches) if host in batch),
-            "turn": self.hosts.index(host),
+            "batch": self._places[host][1],
+            "turn": self._places[host][0],
             "steps": [asdict(step) for step in self.by_host[host]],
-            "shipment": next((asdict(s) for s in self.shipments if s.host == host), None),
+            "shipment": asdict(self.sent[host]) if host in self.sent else None,
             **{name: getattr(self, name) for name in _SHARED},
             "strategy": self.strategy.as_data(),
         }

@@ -114,7 +114,7 @@ class Watch:
         unsure = found.well is None
         if found.well is False or (unsure and self.plan.strategy.unsure == "back"):
             raise Ill("; ".join(found.reasons) or TOO_FEW)
-        if unsure and self.plan.strategy.unsure == "pause" and not last:
+        if unsure and self.plan.strategy.unsure == "pause" and not last and not self.hurried:
             self.paused = True
             hint = f"fab deploy.promote goes on, fab deploy.abort goes back; by itself {LATEST}"
             self.report(Event("warning", text=f"{TOO_FEW}, paused: {hint}"))
