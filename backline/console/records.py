@@ -92,6 +92,8 @@ def _ending(row: Mapping[str, Any]) -> tuple[str, str]:
     code = row["exit_code"]
     if code is not None:
         words, style = ENDINGS.get(code, ("ended", "yellow"))
+        if row["how"] == "abort" and code == 0:
+            words, style = "taken back", "yellow"
         return f"{words} ({code})", style
     if row.get("ended"):
         return "broke off", "red"
