@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from invoke.collection import Collection
 from invoke.context import Context
@@ -12,6 +13,7 @@ from backline.errors import BacklineError
 from backline.tasks.command import command, say
 
 BAR = 4.0
+BAR_SECONDS, BAR_MB = 5.0, 300
 
 
 @command(
@@ -67,6 +69,54 @@ def converge(c: Context, env: str = "lab", repeat: int = 3, json: bool = False) 
         )
 
 
+@command(
+    help={
+        "hosts": "how many hosts",
+        "profile": "show where the time goes",
+        "json": "print the results as JSON on stdout, one per line",
+    }
+)
+def rollout(c: Context, hosts: int = 1000, profile: bool = False, json: bool = False) -> None:
+    """Measure the engine's own overhead: a deploy to hosts that answer at once, journal on disk."""
+    import json as encoder
+
+    slow = []
+    for threads in (False, True):
+        found = _overhead(hosts, threads, profile)
+        if json:
+            print(encoder.dumps(found))
+        what = f"{found['calls']} calls, {found['events']} events in the journal"
+        say(
+            f"{found['hosts']} hosts, hands: {found['hands']:8} {found['seconds']:6.2f} s "
+            f"{found['mb']:4} MB  {what}"
+        )
+        if found["seconds"] > BAR_SECONDS or found["mb"] > BAR_MB:
+            slow.append(str(found["hands"]))
+    if slow:
+        raise BacklineError(
+            f"over {BAR_SECONDS:.0f} s or {BAR_MB} MB with hands: {', '.join(slow)}"
+        )
+
+
+def _overhead(hosts: int, threads: bool, profile: bool) -> dict[str, Any]:
+    """One measurement, in a child process of its own: memory counts from the start."""
+    import json as encoder
+    import sys
+
+    from backline import places
+    from backline.transport import local
+
+    flags = [*(["--threads"] if threads else []), *(["--profile"] if profile else [])]
+    argv = [sys.executable, "tests/bench/rollout_overhead.py", "--hosts", str(hosts), *flags]
+    done = local.run(argv, cwd=places.root(), env={"PYTHONPATH": str(places.root())})
+    if done.code:
+        raise BacklineError("the measurement failed", state=done.stderr[-1500:])
+    if profile:
+        say(done.stderr)
+    found: dict[str, Any] = encoder.loads(done.stdout)
+    return {"schema_version": 1, "bench": "rollout", **found, "machine": _machine()}
+
+
 def _stock(folder: Path) -> dict[str, str]:
     """Ansible's defaults: of our settings only what it needs to find roles and read the inventory."""
     from backline import places
@@ -111,4 +161,4 @@ def _machine() -> dict[str, object]:
     }
 
 
-collection = Collection("bench", converge)
+collection = Collection("bench", converge, rollout)

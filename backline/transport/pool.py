@@ -19,10 +19,13 @@ from backline.transport.port import Ended, HostError, Outcome, Unreachable
 
 T = TypeVar("T")
 WIDTH = 32
+IDLE_SECONDS = 5.0
 
 
 class Threads:
-    """Implements port.Hands: a daemon thread per piece of work.
+    """Implements port.Hands: a daemon thread for each piece of work that is under way.
+
+    Threads that are done take the next piece: on a busy machine starting one costs more than a call.
 
     `abandon(host)` is called for a host whose work is given up, to cut what its thread hangs on.
     """
@@ -30,6 +33,9 @@ class Threads:
     def __init__(self, abandon: Callable[[str], None] = lambda host: None) -> None:
         self.abandon = abandon
         self._results: queue.SimpleQueue[Ended] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[int, Callable[[], Any]]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
         self._running: dict[int, tuple[str, float]] = {}
         self._ends: list[tuple[float, int, float]] = []
 
@@ -38,15 +44,40 @@ class Threads:
         end = time.monotonic() + deadline
         self._running[ticket] = (host, end)
         heapq.heappush(self._ends, (end, ticket, deadline))
+        with self._lock:
+            free = self._idle > 0
+            self._idle -= free
+        if free:
+            self._work.put((ticket, work))
+        else:
+            words = (ticket, work)
+            threading.Thread(
+                target=self._serve, args=words, name=f"host {host}", daemon=True
+            ).start()
 
-        def body() -> None:
+    def _serve(self, ticket: int, work: Callable[[], Any]) -> None:
+        """A thread's life: this piece of work, then others, until there is none for a while.
+
+        `_idle` counts the threads that wait and for which no work lies ready yet.
+        """
+        while True:
             try:
                 ended = Ended(ticket, work(), None)
             except BaseException as error:  # noqa: BLE001 (carried over to the caller's thread)
                 ended = Ended(ticket, None, error)
+            with self._lock:
+                self._idle += 1
             self._results.put(ended)
-
-        threading.Thread(target=body, name=f"host {host}", daemon=True).start()
+            del ended, work
+            while True:
+                try:
+                    ticket, work = self._work.get(timeout=IDLE_SECONDS)
+                    break
+                except queue.Empty:
+                    with self._lock:
+                        if self._idle:
+                            self._idle -= 1
+                            return
 
     def wait(self, seconds: float) -> list[Ended]:
         """See port.Hands."""

@@ -68,8 +68,9 @@ def test_killed_at_every_event(name: str, back: bool, tmp_path: Path) -> None:
 
 
 def uniform(saga: Saga) -> None:
-    """All-new or all-old; a host in quarantine serves nobody."""
-    hosts = {name: host for name, host in saga.fleet.hosts.items() if not host.drained}
+    """All-new or all-old, but for hosts in quarantine: of those every other host knows."""
+    away = {name for host in saga.fleet.hosts.values() for name in host.quarantine}
+    hosts = {name: host for name, host in saga.fleet.hosts.items() if name not in away}
     new = {name for name, host in hosts.items() if saga.is_new(host)}
     old = {name for name, host in hosts.items() if saga.is_old(host)}
     assert hosts.keys() in (new, old), f"new: {sorted(new)}; old: {sorted(old)}"
