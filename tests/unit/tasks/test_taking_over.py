@@ -1,0 +1,119 @@
+"""fab deploy.plan, --plan HASH, resume, abort, pause, promote, catchup: over the fleet in memory."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fake_fleet import FakeFleet, Fault
+from test_operator_tasks import OLD, call, deploy, fleet, release  # noqa: F401 (fixtures)
+
+import backline.tasks.deploy
+import backline.tasks.taking_over as tasks
+
+plan = backline.tasks.deploy.plan_
+
+
+def live(fleet: FakeFleet) -> set[str]:
+    return {found for host in fleet.hosts.values() for found in host.live.values()}
+
+
+def made(release: str, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert call(plan, release=release, json=True) == 2
+    return str(json.loads(capsys.readouterr().out.splitlines()[-1])["digest"])
+
+
+def interrupted(fleet: FakeFleet, release: str) -> None:
+    """A deploy that was interrupted between two hosts."""
+    fleet.faults.append(Fault("start", "interrupt", host="stream2", release=release))
+    assert call(deploy, release=release) == 130
+    fleet.faults.clear()
+    assert live(fleet) == {OLD, release}
+
+
+def test_a_saved_plan_is_carried_out(fleet: Any, release: str, capsys: Any) -> None:  # noqa: F811
+    digest = made(release, capsys)
+    assert live(fleet) == {OLD}
+    assert call(deploy, plan=digest) == 0 and live(fleet) == {release}
+
+
+def test_a_saved_plan_is_refused_when_the_world_changed(
+    fleet: Any, release: str, capsys: Any  # noqa: F811
+) -> None:  # fmt: skip
+    digest = made(release, capsys)
+    fleet.hosts["stream2"].live["web"] = other = "20260101T120000Z-00000aa"
+    assert call(deploy, plan=digest) == 6
+    assert other in capsys.readouterr().err and fleet.hosts["stream1"].live == {"web": OLD}
+    assert call(deploy, plan="0123456789ab") == 1
+    assert call(deploy, plan=digest, release=release) == 1
+
+
+def test_an_interrupted_run_is_resumed(fleet: Any, release: str) -> None:  # noqa: F811
+    interrupted(fleet, release)
+    assert call(tasks.resume) == 0 and live(fleet) == {release}
+
+
+def test_an_interrupted_run_is_taken_back(fleet: Any, release: str) -> None:  # noqa: F811
+    interrupted(fleet, release)
+    assert call(tasks.abort) == 0 and live(fleet) == {OLD}
+    assert call(tasks.resume) == 1  # nothing is unfinished
+
+
+def test_a_new_deploy_is_refused_until_then(fleet: Any, release: str) -> None:  # noqa: F811
+    interrupted(fleet, release)
+    assert call(deploy, release=release) == 6
+    assert call(deploy, release=release, takeover=True) == 0 and live(fleet) == {release}
+
+
+@pytest.mark.parametrize("task", [tasks.pause, tasks.promote])
+def test_nobody_is_told_of_a_run_that_nobody_works_on(
+    fleet: Any, release: str, task: Any  # noqa: F811
+) -> None:  # fmt: skip
+    interrupted(fleet, release)
+    assert call(task) == 1
+
+
+def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:  # noqa: F811
+    """Told from another terminal, while a call of the run is under way."""
+    said: list[tuple[str, float]] = []
+
+    def meanwhile(host: str, verb: str) -> None:
+        wanted = {"start": tasks.pause, "renew": tasks.promote}
+        if verb == "start" and not said:
+            said.append(("pause", fleet.clock.now))
+            assert call(wanted["start"]) == 0
+        elif len(said) == 1 and fleet.clock.now > said[0][1] + 60:
+            said.append(("promote", fleet.clock.now))
+            assert call(wanted["renew"]) == 0
+
+    fleet.before_call = meanwhile
+    assert call(deploy, release=release) == 0 and live(fleet) == {release}
+    assert [what for what, _ in said] == ["pause", "promote"]
+
+
+def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:  # noqa: F811
+    told: list[int] = []
+
+    def meanwhile(host: str, verb: str) -> None:
+        if verb == "switch" and not told:
+            run = fleet.hosts["stream1"].run["run"]
+            for name in ("stream1", "stream2", "worker1"):
+                told.append(1)
+                fleet.call(name, "want", {"run": run, "want": "abort", "actor": "bob@desk"})
+
+    fleet.before_call = meanwhile
+    assert call(deploy, release=release) == 4 and live(fleet) == {OLD}
+
+
+def test_a_host_in_quarantine_is_caught_up(fleet: Any, release: str) -> None:  # noqa: F811
+    fault = Fault("check", "unhealthy", host="stream2", release=release)
+    fleet.faults.append(fault)
+    assert call(deploy, release=release, budget="1", floor="0") == 0
+    assert fleet.hosts["stream2"].drained and live(fleet) == {OLD, release}
+    assert list(fleet.hosts["stream1"].quarantine) == ["stream2"]
+    assert call(tasks.catchup) == 0
+    assert not fleet.hosts["stream2"].drained and live(fleet) == {release}
+    assert all(not host.quarantine for host in fleet.hosts.values())
+    assert call(tasks.catchup) == 1
