@@ -22,7 +22,14 @@ WANTED = (
 )
 SHARED = (
     *("backline_confirm_changes", "hostctl_allowed_signers", "release_signers"),
-    *("rollout_batches", "rollout_budget", "rollout_by", "rollout_deadline", "rollout_floor"),
+    *(
+        "rollout_balancers",
+        "rollout_batches",
+        "rollout_budget",
+        "rollout_by",
+        "rollout_deadline",
+        "rollout_floor",
+    ),
     *("rollout_hooks", "rollout_origin", "rollout_passes", "rollout_probe_ca"),
     *("rollout_probe_connect", "rollout_probe_rate", "rollout_probe_url", "rollout_soak"),
     *("rollout_unsure", "rollout_warm"),

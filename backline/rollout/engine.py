@@ -18,6 +18,7 @@ from backline.rollout.crew import Ask, Crew, Job
 from backline.rollout.events import Event, Report
 from backline.rollout.lease import FENCED, Lease, Run
 from backline.rollout.plan import Plan, Step, serving
+from backline.rollout.quarantine import Quarantine
 from backline.rollout.reach import Reach
 from backline.rollout.turns import Turns, World
 from backline.rollout.watch import PATIENCE, Abort, HookFailed, Reason, Watch
@@ -86,7 +87,7 @@ class Rollout:
     preflight. `resumed`: the run is taken over from a controller that is gone: hosts may have moved
     since the plan was made. `back`: it is taken over in order to be taken back. `missing`: hosts that
     belong to the run and did not answer in the preflight, or know nothing of it. `given_up`: hosts
-    that the run has left out.
+    that the run has left out. `balancers`: the hosts that can keep others from listeners.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Rollout:
         replace: bool = False,
         missing: Mapping[str, HostError] | None = None,
         given_up: Iterable[str] = (),
+        balancers: Iterable[str] = (),
     ) -> None:
         journal = journal or NoJournal()
         self.plan, self.run, self.clock, self.report = plan, run, clock, report
@@ -128,6 +130,7 @@ class Rollout:
         )
         self.reach = Reach(fleet, self.lease, clock, report)
         self.turns = Turns(plan, self.reach, self.world)
+        self.quarantine = Quarantine(plan, self.reach, self.crew, tuple(balancers))
         self.missing = dict(missing or {})
         self.out: dict[str, HostError] = {
             host: HostError(host, "left out before", code=LEFT_OUT) for host in given_up
@@ -298,7 +301,8 @@ class Rollout:
             raise _Over(error, None)
         self._hook("before-finish")
         self._phase("finish", self._here())
-        loose = self._quarantine()
+        already = quarantine.known(self.world.statuses.values())
+        loose = self.quarantine.impose(self.out, self._here(), already)
         try:
             self._mark(self._here(), self.plan.release, "good")
         except _Over as over:
@@ -320,43 +324,10 @@ class Rollout:
             if outcome.error:
                 self.reach.warn(outcome.error, "old releases stay: ")
         self._hook("after-finish")
-        self._free()
+        self.quarantine.lift(self._here())
         if loose:
             raise _Over(endings.loose(self.plan, loose), "new")
         self.report(Event("done", release=self.plan.release, text=f"{len(self._here())} hosts"))
-
-    def _quarantine(self) -> dict[str, HostError]:
-        """Every host of the run learns who was left behind; returns those that may still serve."""
-        if not self.out or self.plan.action != "deploy":
-            return {}
-        reasons = {host: error.message for host, error in self.out.items()}
-        found = quarantine.entries(self.plan, self.run.id, reasons, self.clock.time())
-        jobs = {host: quarantine.remember(host, found, self.reach) for host in self._here()}
-        jobs |= {host: quarantine.confine(self.plan, host, self.reach) for host in self.out}
-        self.report(Event("quarantine", data={"hosts": found}))
-        outcomes = self.crew.run(jobs)
-        for host in self._here():
-            error = outcomes[host].error
-            if error:
-                self.reach.warn(error, "does not know who is in quarantine: ")
-        return {h: e for h in self.out if (e := outcomes[h].error) is not None}
-
-    def _free(self) -> None:
-        """Hosts that came out of quarantine serve again, and all others forget that they were in it."""
-        if not self.plan.freed:
-            return
-        fields = {"action": "off"}
-        jobs = {
-            host: self.reach.only(self.reach.change(host, "drain", fields))
-            for host in self.plan.freed
-        }
-        for outcome in self.crew.run(jobs).values():
-            if outcome.error:
-                raise outcome.error
-        forget = {h: quarantine.forget(h, self.plan.freed, self.reach) for h in self._here()}
-        for outcome in self.crew.run(forget).values():
-            if outcome.error:
-                self.reach.warn(outcome.error, "still has it in quarantine: ")
 
     # Failure.
 

@@ -3,12 +3,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from backline.rollout.crew import Job, Settled
+from backline.rollout.crew import Ask, Crew, Job, Settled
+from backline.rollout.events import Event
 from backline.rollout.plan import Plan
 from backline.rollout.reach import Reach
+from backline.transport.port import HostError
+
+NAMED = "named by the operator"
+BALANCE_SECONDS = 15.0
+NO_SERVER = ("unknown_server", "no_balancer")
+
+
+class Quarantine:
+    """The quarantine of one run. `balancers` are the hosts that send listeners to others."""
+
+    def __init__(self, plan: Plan, reach: Reach, crew: Crew, balancers: Sequence[str]) -> None:
+        self.plan, self.reach, self.crew = plan, reach, crew
+        self.balancers = tuple(balancers)
+
+    def impose(
+        self, out: Mapping[str, HostError], here: Sequence[str], already: Iterable[str]
+    ) -> dict[str, HostError]:
+        """Puts the hosts that failed, and those that the operator left out, into quarantine.
+
+        `here` are the hosts that remember them, `already` those that are in it. Returns those that
+        may still serve, and why.
+        """
+        reasons = {host: error.message for host, error in out.items()}
+        reasons |= {host: NAMED for host in self.plan.left_out if host not in {*already}}
+        self.reach.lease.missed.update(host for host in reasons if host not in self.plan.by_host)
+        if not reasons or self.plan.action != "deploy":
+            return {}
+        reach = self.reach
+        found = entries(self.plan, reach.lease.run.id, reasons, reach.clock.time())
+        reach.report(Event("quarantine", data={"hosts": found}))
+        for host, error in self._errors({h: remember(h, found, reach) for h in here}).items():
+            reach.warn(error, f"{host} does not know who is in quarantine: ")
+        kept_out = self._balance("out", list(reasons))
+        loose = self._errors({host: confine(self.plan, host, reach) for host in reasons})
+        return {
+            host: error
+            for host, error in loose.items()
+            if not (kept_out and self._only_serves_listeners(host))
+        }
+
+    def lift(self, here: Sequence[str]) -> None:
+        """Hosts that were brought up serve again, and all others forget that they were in it.
+
+        Raises HostError when one of them cannot be let in.
+        """
+        freed, reach = self.plan.freed, self.reach
+        if not freed:
+            return
+        fields = {"action": "off"}
+        jobs = {host: reach.only(reach.change(host, "drain", fields)) for host in freed}
+        for error in self._errors(jobs).values():
+            raise error
+        self._balance("in", freed)
+        for error in self._errors({h: forget(h, freed, reach) for h in here}).values():
+            reach.warn(error, "still has it in quarantine: ")
+
+    def _only_serves_listeners(self, host: str) -> bool:
+        """True where the balancers alone decide whether a host works."""
+        return all(step.kind == "http" for step in self.plan.by_host.get(host, ()))
+
+    def _balance(self, action: str, servers: Iterable[str]) -> bool:
+        """Tells every balancer; False when one of them could not be told, or there is none."""
+        jobs = {
+            f"{balancer} {server}": self._tell(balancer, action, server)
+            for balancer in self.balancers
+            for server in servers
+        }
+        errors = self._errors(jobs)
+        for error in errors.values():
+            self.reach.warn(error, f"{action} of the balancer: ")
+        return bool(jobs) and not errors
+
+    def _tell(self, balancer: str, action: str, server: str) -> Job:
+        run = self.reach.lease.run
+        fields = {"action": action, "server": server, "run": run.id, "actor": run.actor}
+        fleet = self.reach.fleet
+        try:
+            yield Ask(
+                balancer,
+                lambda: fleet.call(balancer, "balance", fields, deadline=BALANCE_SECONDS),
+                BALANCE_SECONDS,
+            )
+        except HostError as error:
+            if error.code not in NO_SERVER:
+                raise
+
+    def _errors(self, jobs: Mapping[str, Job]) -> dict[str, HostError]:
+        outcomes = self.crew.run(jobs)
+        return {name: o.error for name, o in outcomes.items() if o.error is not None}
 
 
 def entries(plan: Plan, run: str, out: Mapping[str, str], now: float) -> dict[str, dict[str, Any]]:

@@ -98,6 +98,7 @@ def _roll(
         replace=options.replace,
         missing=options.missing,
         given_up=options.given_up,
+        balancers=fleet.groups.get(str(fleet.rollout.get("balancers") or "edge"), ()),
     ).carry_out()
 
 
