@@ -12,10 +12,10 @@ from fake_fleet import FakeFleet, FakeHost, Fault, small_fleet
 from backline.errors import BacklineError
 from backline.release.model import Archive, Release, ReleaseProcess
 from backline.rollout import plan as plans
-from backline.rollout.events import Event
-from backline.rollout.lease import Run
 from backline.rollout.cargo import Cargo
 from backline.rollout.engine import Rollout
+from backline.rollout.events import Event
+from backline.rollout.lease import Run
 from backline.rollout.plan import Plan
 
 OLD, NEW = "20260101T000000Z-0000001", "20260102T000000Z-0000002"

@@ -23,9 +23,8 @@ from test_crash_points import uniform
 from test_engine import NEW, OLD
 
 DEEP = int(os.environ.get("BACKLINE_DEEP") or 0)
-VERBS = ("lease status note stage migrate start check switch stop rollback mark prune quarantine"
-         " drain ship *").split()  # fmt: skip
-EFFECTS = "refused unreachable hang lost unhealthy start_failed busy no_base".split()
+VERBS = ["lease", "status", "note", "stage", "migrate", "start", "check", "switch", "stop", "rollback", "mark", "prune", "quarantine", "drain", "ship", "*"]  # fmt: skip
+EFFECTS = ["refused", "unreachable", "hang", "lost", "unhealthy", "start_failed", "busy", "no_base"]
 HOSTS = ["stream1", "stream2", "worker1", "worker3"]
 
 faults = st.builds(

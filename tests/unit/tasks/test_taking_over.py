@@ -1,5 +1,7 @@
 """fab deploy.plan, --plan HASH, resume, abort, pause, promote, catchup: over the fleet in memory."""
 
+# ruff: noqa: F811 (pytest's fixtures have the names of what was imported)
+
 from __future__ import annotations
 
 import json
@@ -33,14 +35,14 @@ def interrupted(fleet: FakeFleet, release: str) -> None:
     assert live(fleet) == {OLD, release}
 
 
-def test_a_saved_plan_is_carried_out(fleet: Any, release: str, capsys: Any) -> None:  # noqa: F811
+def test_a_saved_plan_is_carried_out(fleet: Any, release: str, capsys: Any) -> None:
     digest = made(release, capsys)
     assert live(fleet) == {OLD}
     assert call(deploy, plan=digest) == 0 and live(fleet) == {release}
 
 
 def test_a_saved_plan_is_refused_when_the_world_changed(
-    fleet: Any, release: str, capsys: Any  # noqa: F811
+    fleet: Any, release: str, capsys: Any
 ) -> None:  # fmt: skip
     digest = made(release, capsys)
     fleet.hosts["stream2"].live["web"] = other = "20260101T120000Z-00000aa"
@@ -50,18 +52,18 @@ def test_a_saved_plan_is_refused_when_the_world_changed(
     assert call(deploy, plan=digest, release=release) == 1
 
 
-def test_an_interrupted_run_is_resumed(fleet: Any, release: str) -> None:  # noqa: F811
+def test_an_interrupted_run_is_resumed(fleet: Any, release: str) -> None:
     interrupted(fleet, release)
     assert call(tasks.resume) == 0 and live(fleet) == {release}
 
 
-def test_an_interrupted_run_is_taken_back(fleet: Any, release: str) -> None:  # noqa: F811
+def test_an_interrupted_run_is_taken_back(fleet: Any, release: str) -> None:
     interrupted(fleet, release)
     assert call(tasks.abort) == 0 and live(fleet) == {OLD}
     assert call(tasks.resume) == 1  # nothing is unfinished
 
 
-def test_a_new_deploy_is_refused_until_then(fleet: Any, release: str) -> None:  # noqa: F811
+def test_a_new_deploy_is_refused_until_then(fleet: Any, release: str) -> None:
     interrupted(fleet, release)
     assert call(deploy, release=release) == 6
     assert call(deploy, release=release, takeover=True) == 0 and live(fleet) == {release}
@@ -69,13 +71,13 @@ def test_a_new_deploy_is_refused_until_then(fleet: Any, release: str) -> None:  
 
 @pytest.mark.parametrize("task", [tasks.pause, tasks.promote])
 def test_nobody_is_told_of_a_run_that_nobody_works_on(
-    fleet: Any, release: str, task: Any  # noqa: F811
+    fleet: Any, release: str, task: Any
 ) -> None:  # fmt: skip
     interrupted(fleet, release)
     assert call(task) == 1
 
 
-def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:  # noqa: F811
+def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:
     """Told from another terminal, while a call of the run is under way."""
     said: list[tuple[str, float]] = []
 
@@ -93,7 +95,7 @@ def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:  #
     assert [what for what, _ in said] == ["pause", "promote"]
 
 
-def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:  # noqa: F811
+def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:
     told: list[int] = []
 
     def meanwhile(host: str, verb: str) -> None:
@@ -107,7 +109,7 @@ def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:
     assert call(deploy, release=release) == 4 and live(fleet) == {OLD}
 
 
-def test_a_host_in_quarantine_is_caught_up(fleet: Any, release: str) -> None:  # noqa: F811
+def test_a_host_in_quarantine_is_caught_up(fleet: Any, release: str) -> None:
     fault = Fault("check", "unhealthy", host="stream2", release=release)
     fleet.faults.append(fault)
     assert call(deploy, release=release, budget="1", floor="0") == 0
