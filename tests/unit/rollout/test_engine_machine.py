@@ -23,7 +23,24 @@ from test_crash_points import uniform
 from test_engine import NEW, OLD
 
 DEEP = int(os.environ.get("BACKLINE_DEEP") or 0)
-VERBS = ["lease", "status", "note", "stage", "migrate", "start", "check", "switch", "stop", "rollback", "mark", "prune", "quarantine", "drain", "ship", "*"]  # fmt: skip
+VERBS = [
+    "lease",
+    "status",
+    "note",
+    "stage",
+    "migrate",
+    "start",
+    "check",
+    "switch",
+    "stop",
+    "rollback",
+    "mark",
+    "prune",
+    "quarantine",
+    "drain",
+    "ship",
+    "*",
+]
 EFFECTS = ["refused", "unreachable", "hang", "lost", "unhealthy", "start_failed", "busy", "no_base"]
 HOSTS = ["stream1", "stream2", "worker1", "worker3"]
 
