@@ -53,7 +53,10 @@ def append(host: Host, app: str, entry: Mapping[str, object]) -> None:
     target = path(host, app)
     tail = read_tail(target)
     lines = b""
-    if tail.torn:
+    whole = _parse(tail.torn) if tail.torn else None
+    if whole is not None:  # it lacks nothing but its end
+        lines, tail = b"\n", Tail(_seq(whole), str(whole["hash"]), b"")
+    elif tail.torn:
         recovered = {
             "at": host.wall(),
             "verb": "journal.recovered",

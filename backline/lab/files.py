@@ -137,7 +137,7 @@ def _probe(lab: Topology) -> dict[str, object]:
     if ports is None:
         return {}
     return {
-        "rollout_probe_url": f"https://localhost:{ports[0]}",
+        "lab_https_port": ports[0],
         "rollout_probe_ca": str(INVENTORY / lab.env / "edge-ca.pem"),
     }
 

@@ -85,7 +85,8 @@ class Rollout:
 
     `cargo`: what travels (None for a rollback). `fences`: each host's highest token, from the
     preflight. `resumed`: the run is taken over from a controller that is gone: hosts may have moved
-    since the plan was made. `back`: it is taken over in order to be taken back. `missing`: hosts that
+    since the plan was made. `back`: it is taken over in order to be taken back, which
+    is a success where it was `asked_back`. `missing`: hosts that
     belong to the run and did not answer in the preflight, or know nothing of it. `given_up`: hosts
     that the run has left out. `balancers`: the hosts that can keep others from listeners.
     """
@@ -105,6 +106,7 @@ class Rollout:
         hooks: Hooks | None = None,
         resumed: bool = False,
         back: bool = False,
+        asked_back: bool = False,
         replace: bool = False,
         missing: Mapping[str, HostError] | None = None,
         given_up: Iterable[str] = (),
@@ -113,7 +115,7 @@ class Rollout:
         journal = journal or NoJournal()
         self.plan, self.run, self.clock, self.report = plan, run, clock, report
         self.fences, self.cargo, self.hooks = dict(fences), cargo, hooks
-        self.resumed, self.back = resumed, back
+        self.resumed, self.back, self.asked_back = resumed, back, asked_back
         self.crew = Crew(fleet.hands(), clock, before_asking=journal.flush)
         parts = {} if resumed else {host: plan.part(host) for host in plan.hosts}
         self.world = World()
@@ -144,7 +146,7 @@ class Rollout:
             ended = "new"
         except _Over as over:
             ended = over.ended
-            if not (self.back and ended == "old"):  # else it is what was asked for
+            if not (self.asked_back and ended == "old"):
                 raise over.error from over.__cause__
             self.report(Event("done", text=over.error.state))
         finally:

@@ -39,6 +39,7 @@ class Options:
     probe_paths: tuple[str, ...] = ("/",)
     resumed: bool = False
     back: bool = False
+    asked_back: bool = False
     replace: bool = False
     missing: Mapping[str, HostError] = field(default_factory=dict)
     given_up: tuple[str, ...] = ()
@@ -95,6 +96,7 @@ def _roll(
         hooks=Hooks(fleet.rollout.get("hooks") or {}),
         resumed=options.resumed,
         back=options.back,
+        asked_back=options.asked_back,
         replace=options.replace,
         missing=options.missing,
         given_up=options.given_up,
@@ -115,6 +117,7 @@ def recorded(
     folder = places.runs(fleet.name) / run.id
     address = os.environ.get(WEBHOOK, "")
     with ExitStack() as stack:
+        stack.callback(_write_report, fleet, run, options)
         journal = stack.enter_context(RunLog(folder / "journal.jsonl"))
         narrator = stack.enter_context(console.Narrator(run.id, options.as_json))
         notifier = stack.enter_context(Notifier(address)) if address else None
@@ -134,6 +137,10 @@ def recorded(
         except BacklineError as error:
             report(Event("ended", text=error.message, data=_ending(error)))
             raise
+        except Exception as error:
+            what = f"a fault of Backline itself: {type(error).__name__}: {error}"
+            report(Event("ended", text=what, data={"exit_code": int(Exit.ERROR)}))
+            raise
         else:
             report(Event("ended", release=plan.release, data={"exit_code": int(Exit.DONE)}))
         finally:
@@ -147,10 +154,21 @@ def _begin(fleet: Environment, plan: Plan, run: Run, options: Options, report: R
     from backline.rollout.events import Event
 
     how = "abort" if options.back else "resume" if options.resumed else plan.action
-    data = {"plan": plan.as_data(), "digest": plan.digest, "actor": run.actor, "how": how}
-    report(Event("begun", release=plan.release, text=run.message, data=data))
     what = {"actor": run.actor, "message": run.message, "release": plan.release, "how": how}
     _audit(fleet, run, "begin", {**what, "plan": plan.digest, "hosts": len(plan.hosts)})
+    data = {"plan": plan.as_data(), "digest": plan.digest, "actor": run.actor, "how": how}
+    report(Event("begun", release=plan.release, text=run.message, data=data))
+
+
+def _write_report(fleet: Environment, run: Run, options: Options) -> None:
+    """A page about the run; no run fails because there is none."""
+    from backline import console, places
+    from backline.tasks import report
+
+    with suppress(Exception):
+        path = report.write(fleet.name, run.id).relative_to(places.root())
+        if not options.as_json:
+            console.console().print(f"  report: {path}", markup=False, soft_wrap=True)
 
 
 def _audit(fleet: Environment, run: Run, event: str, what: Mapping[str, Any]) -> None:

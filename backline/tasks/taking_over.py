@@ -13,6 +13,7 @@ from backline.tasks.operator import (
     ENV_HELP,
     JSON_HELP,
     YES_HELP,
+    confirm,
     environment,
     new_run,
     operation,
@@ -76,6 +77,8 @@ def abort(
     fleet = environment(env)
     with reach(fleet) as hosts:
         found, missing, name = _find(fleet, hosts, run, app)
+        confirm(fleet, len(found.plan.hosts), yes, json)
+        yes = len(found.plan.hosts)
         told = other_hands.want(hosts, found, "abort")
         if told and not other_hands.wait(fleet, hosts, found, may_end=True):
             say(f"run {found.run} was told, and goes back by itself: fab status")
@@ -83,7 +86,7 @@ def abort(
         statuses, _ = statuses_of(fleet, hosts, name)
         takeover.refuse_back(found, statuses)
         found, missing, name = _find(fleet, hosts, found.run, name)
-        _take_over(fleet, hosts, found, missing, Options(json, yes=yes, back=True), message)
+        _take_over(fleet, hosts, found, missing, Options(json, yes=yes, back=True, asked_back=True), message)
 
 
 @operation(help=WANT_HELP)

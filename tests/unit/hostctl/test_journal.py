@@ -76,6 +76,16 @@ def test_a_dropped_and_a_reordered_line_are_found(lab: Lab) -> None:
     assert lab.ok("journal")["intact"] is False
 
 
+def test_a_line_that_lacks_only_its_end_is_whole(lab: Lab) -> None:
+    busy(lab)
+    content = lines(lab)
+    rewrite(lab, [*content[:-1], content[-1].rstrip(b"\n")])
+    busy(lab, changes=1)
+    answer = lab.ok("journal")
+    assert answer["intact"] is True, answer["problem"]
+    assert content[-1] in lines(lab)
+
+
 @pytest.mark.parametrize(
     "torn", [b'{"seq": 6, "ver', b"\0\0\0\0", b"\0\0\n", b"\xff\r\xfe", b"{}\n"]
 )
