@@ -1,4 +1,4 @@
-"""What a run will do, decided before anything is done. Pure: no clock, no hosts, no files."""
+"""What a run will do, as data: it can be kept, named by its digest, and put together from its parts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from backline.errors import BacklineError, Exit
-from backline.release.model import Release
 from backline.rollout import strategy as strategies
 from backline.rollout.strategy import Strategy
 from backline.selection import fold
-
-ORDER = {"http": 0, "worker": 1, "singleton": 2}
 
 
 @dataclass(frozen=True)
@@ -129,6 +125,8 @@ class Plan:
 
 
 _SHARED = ("app", "release", "version", "action", "migrate_on", "left_out", "freed")
+
+
 _LISTS = ("left_out", "freed")
 
 
@@ -172,152 +170,6 @@ def _canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
 
-def hosts_of(
-    release: Release, groups: Mapping[str, Sequence[str]], selected: Sequence[str]
-) -> list[str]:
-    """The selected hosts that run a process of the release, in the order of the selection.
-
-    Raises BacklineError when the manifest names a group that the inventory lacks, or when no
-    selected host is in any of them.
-    """
-    named = {process.hosts for process in release.processes.values()}
-    unknown = sorted(name for name in named if name not in groups and name != "all")
-    if unknown:
-        raise BacklineError(
-            f"{release.app} runs on group {', '.join(unknown)}, which this environment lacks",
-            state="nothing was changed",
-            hint=f"correct `hosts` in backline.toml; groups here: {', '.join(groups)}",
-        )
-    members = {host for name in named for host in groups.get(name, selected)}
-    found = [host for host in selected if host in members]
-    if not found:
-        raise BacklineError(
-            f"none of the selected hosts runs {release.app}",
-            hosts=selected,
-            state="nothing was changed",
-            hint=f"its processes are on: {', '.join(sorted(named))}",
-        )
-    return found
-
-
-def deploy(
-    release: Release,
-    groups: Mapping[str, Sequence[str]],
-    statuses: Mapping[str, Mapping[str, Any]],
-    strategy: Strategy | None = None,
-    *,
-    zones: Mapping[str, str | None] | None = None,
-    patches: Mapping[str, int] | None = None,
-    left_out: Sequence[str] = (),
-) -> Plan:
-    """The plan that brings `release` to the hosts of `statuses` (hostctl's answers, in turn order).
-
-    `patches`: the size of the patch against each release for which there is one. Raises
-    BacklineError when a host lacks a process that the release expects there, or when a process that
-    may run only once would run on several hosts.
-    """
-    problems = {
-        host: missing
-        for host, status in statuses.items()
-        if (missing := _missing(release, groups, host, status))
-    }
-    if problems:
-        raise BacklineError(
-            "; ".join(f"{host} has no process for {', '.join(m)}" for host, m in problems.items()),
-            hosts=problems,
-            state="nothing was changed",
-            hint=f"build them: fab provision --on {','.join(problems)}",
-        )
-    strategy = strategy or Strategy()
-    steps = _steps(release.id, statuses, _timeouts(release), list(release.processes))
-    _refuse_two_singletons(steps)
-    return Plan(
-        app=release.app,
-        release=release.id,
-        version=release.version,
-        action="deploy",
-        steps=steps,
-        batches=_batches(steps, strategy, zones or {}),
-        shipments=_shipments(release, statuses, patches or {}),
-        migrate_on=_migrator(steps) if release.migrations.get("expand") else None,
-        strategy=strategy,
-        left_out=tuple(left_out),
-    )
-
-
-def rollback(
-    app: str,
-    release: str,
-    statuses: Mapping[str, Mapping[str, Any]],
-    strategy: Strategy = strategies.ZERO_WAIT,
-) -> Plan:
-    """The plan that brings a release which every host has already back to life, everywhere at once."""
-    lacking = [host for host, status in statuses.items() if not _has(status, release)]
-    if lacking:
-        raise BacklineError(
-            f"release {release} is no longer, or not yet, on every host",
-            hosts=lacking,
-            state="nothing was changed",
-            hint=f"deploy it: fab deploy --release {release}",
-        )
-    version = next(
-        (
-            entry["version"]
-            for s in statuses.values()
-            for entry in s["releases"]
-            if entry["id"] == release
-        ),
-        "",
-    )
-    steps = _steps(release, statuses, {})
-    batches = _batches(steps, strategy, {})
-    return Plan(app, release, str(version), "rollback", steps, batches, (), None, strategy)
-
-
-def the_live_release(statuses: Mapping[str, Mapping[str, Any]]) -> str:
-    """What all of these hosts run. Raises BacklineError when they differ."""
-    live = {
-        process["live"] for status in statuses.values() for process in status["processes"].values()
-    }
-    if len(live) == 1 and None not in live:
-        return str(live.pop())
-    raise BacklineError(
-        f"the other hosts run {', '.join(sorted(map(str, live))) or 'nothing'}: "
-        "it is not clear what these should get",
-        hosts=statuses,
-        state="nothing was changed",
-        hint="bring the fleet to one release first: fab deploy, or fab rollback",
-        exit_code=Exit.GUARD_REFUSED,
-    )
-
-
-def guard_schema(
-    statuses: Mapping[str, Mapping[str, Any]], release: str, accept: bool = False
-) -> None:
-    """Refuses a release that is older than one whose contract migrations have run.
-
-    Those took away what it may need. IDs are minted in order, so they compare. Raises BacklineError.
-    """
-    contracted = {entry for status in statuses.values() for entry in status.get("contracted", ())}
-    newer = sorted(entry for entry in contracted if entry > release)
-    if newer and not accept:
-        raise BacklineError(
-            f"the contract migrations of {newer[-1]} have run: {release} may miss what they took away",
-            state="nothing was changed",
-            hint="go to a newer release, or, if you know that it works, add --accept-schema",
-            exit_code=Exit.GUARD_REFUSED,
-        )
-
-
-def bases(statuses: Mapping[str, Mapping[str, Any]], release: str) -> set[str]:
-    """The releases against which a patch would be useful: what each host without it has best."""
-    return {
-        candidates[0]
-        for status in statuses.values()
-        if not _has(status, release) and (candidates := _candidates(status))
-    }
-
-
 def serving(plan: Plan, out: Sequence[str]) -> str | None:
     """The process of which fewer hosts than the floor would serve without the hosts `out`, or None."""
     counts: dict[str, list[str]] = {}
@@ -329,183 +181,6 @@ def serving(plan: Plan, out: Sequence[str]) -> str | None:
         if left < len(hosts) and left < len(hosts) - plan.strategy.most_at_once(len(hosts)):
             return process
     return None
-
-
-def choose_rollback(statuses: Mapping[str, Mapping[str, Any]], to: str = "") -> str:
-    """Which release to go back to: `to`, or the last one marked good before the one that is live.
-
-    Raises BacklineError when there is none.
-    """
-    if to:
-        bad = [h for h, s in statuses.items() if _state(s, to) == "bad"]
-        if bad:
-            raise BacklineError(
-                f"release {to} was marked bad",
-                hosts=bad,
-                state="nothing was changed",
-                hint=f"choose another, or roll it out again: fab deploy --release {to}",
-                exit_code=Exit.GUARD_REFUSED,
-            )
-        return to
-    live = {
-        process["live"] for status in statuses.values() for process in status["processes"].values()
-    } - {None}
-    orders = [_good(status) for status in statuses.values()]
-    for candidate in reversed(orders[0] if orders else []):
-        if candidate not in live and all(candidate in order for order in orders):
-            return candidate
-    raise BacklineError(
-        "there is no earlier release that was marked good on every host",
-        state=f"nothing was changed; live: {', '.join(sorted(live)) or 'nothing'}",
-        hint="name one of those in `fab status --json`: fab rollback --to ID",
-    )
-
-
-def _good(status: Mapping[str, Any]) -> list[str]:
-    """The good releases up to the live one, in the order they were marked where the host says so."""
-    good = [entry["id"] for entry in status["releases"] if entry["state"] == "good"]
-    order = [identity for identity in status.get("good", good) if identity in good]
-    current = status.get("current")
-    return order[: order.index(current)] if current in order else order
-
-
-def _state(status: Mapping[str, Any], release: str) -> str | None:
-    return next((e["state"] for e in status["releases"] if e["id"] == release), None)
-
-
-def _has(status: Mapping[str, Any], release: str) -> bool:
-    return any(entry["id"] == release for entry in status["releases"])
-
-
-def _missing(
-    release: Release,
-    groups: Mapping[str, Sequence[str]],
-    host: str,
-    status: Mapping[str, Any],
-) -> list[str]:
-    kinds = {entry["kind"] for entry in status["processes"].values()}
-    return sorted(
-        name
-        for name, process in release.processes.items()
-        if (process.hosts == "all" or host in groups[process.hosts]) and process.kind not in kinds
-    )
-
-
-def _timeouts(release: Release) -> dict[str, int]:
-    """The longest stop timeout of each kind of process, in seconds."""
-    longest: dict[str, int] = {}
-    for process in release.processes.values():
-        longest[process.kind] = max(longest.get(process.kind, 0), process.stop_timeout)
-    return longest
-
-
-def _steps(
-    release: str,
-    statuses: Mapping[str, Mapping[str, Any]],
-    timeouts: Mapping[str, int],
-    processes: Sequence[str] | None = None,
-) -> tuple[Step, ...]:
-    """Hosts with web processes first, in the given order: their health checks tell the most.
-
-    `processes` are those of the release; where None, each host says which it has of them.
-    """
-    found = [
-        Step(
-            host=host,
-            process=name,
-            kind=entry["kind"],
-            live=entry["live"],
-            stop_timeout=timeouts.get(entry["kind"], 300),
-            ends=_ends(status, entry, release, processes),
-        )
-        for host, status in statuses.items()
-        for name, entry in status["processes"].items()
-    ]
-    order = {host: number for number, host in enumerate(statuses)}
-    first: dict[str, int] = {}
-    for step in found:
-        first[step.host] = min(ORDER[step.kind], first.get(step.host, len(ORDER)))
-    return tuple(
-        sorted(found, key=lambda s: (first[s.host], order[s.host], ORDER[s.kind], s.process))
-    )
-
-
-def _ends(
-    status: Mapping[str, Any],
-    entry: Mapping[str, Any],
-    release: str,
-    processes: Sequence[str] | None,
-) -> bool:
-    """Whether the release has no such process; False where a host cannot say which one it is."""
-    if processes is None:
-        known = {e["id"]: e.get("processes") for e in status["releases"]}
-        processes = known.get(release)
-    return processes is not None and "process" in entry and entry["process"] not in processes
-
-
-def _migrator(steps: Sequence[Step]) -> str | None:
-    return steps[0].host if steps else None
-
-
-def _refuse_two_singletons(steps: Sequence[Step]) -> None:
-    hosts: dict[str, list[str]] = {}
-    for step in steps:
-        if step.kind == "singleton":
-            hosts.setdefault(step.process, []).append(step.host)
-    for process, found in hosts.items():
-        if len(found) > 1:
-            raise BacklineError(
-                f"{process} may run only once, and {', '.join(found)} each have it",
-                hosts=found,
-                state="nothing was changed",
-                hint="give it to one host in the inventory, then: fab provision",
-                exit_code=Exit.GUARD_REFUSED,
-            )
-
-
-def _batches(
-    steps: Sequence[Step], strategy: Strategy, zones: Mapping[str, str | None]
-) -> tuple[tuple[str, ...], ...]:
-    """The strategy's batches, cut further where one has more of a process than the floor allows."""
-    processes: dict[str, list[str]] = {}
-    totals: dict[str, int] = {}
-    for step in steps:
-        processes.setdefault(step.host, []).append(step.process)
-        totals[step.process] = totals.get(step.process, 0) + 1
-    most = {process: strategy.most_at_once(total) for process, total in totals.items()}
-    found: list[tuple[str, ...]] = []
-    for batch in strategies.cut(list(processes), strategy, zones):
-        part: list[str] = []
-        counts: dict[str, int] = {}
-        for host in batch:
-            if any(counts.get(process, 0) >= most[process] for process in processes[host]):
-                found.append(tuple(part))
-                part, counts = [], {}
-            part.append(host)
-            for process in processes[host]:
-                counts[process] = counts.get(process, 0) + 1
-        found.append(tuple(part))
-    return tuple(found)
-
-
-def _shipments(
-    release: Release, statuses: Mapping[str, Mapping[str, Any]], patches: Mapping[str, int]
-) -> tuple[Shipment, ...]:
-    found = []
-    for host, status in statuses.items():
-        if _has(status, release.id):
-            continue
-        base = next((entry for entry in _candidates(status)[:1] if entry in patches), None)
-        size = patches[base] if base else release.archive.zst_size
-        found.append(Shipment(host, base, size))
-    return tuple(found)
-
-
-def _candidates(status: Mapping[str, Any]) -> list[str]:
-    """The releases of a host that a patch can start from, the likeliest to be close first."""
-    there = [entry["id"] for entry in status["releases"] if entry.get("tar")]
-    current = status.get("current")
-    return sorted(there, key=lambda entry: (entry == current, entry), reverse=True)
 
 
 STOPPED = (False, "inactive", "failed", "dead")

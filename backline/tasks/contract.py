@@ -41,8 +41,8 @@ def contract(
 ) -> None:
     """Run a release's contract migrations; no rollback leads back across them."""
     from backline import console
+    from backline.rollout import choices
     from backline.rollout import contract as contracting
-    from backline.rollout import plan as plans
     from backline.tasks.taking_over import statuses_of, the_app_of
     from backline.transport.port import HostError
 
@@ -57,7 +57,7 @@ def contract(
                 state="nothing was changed: every host must know that it cannot go back",
                 hint="bring them up first",
             )
-        wanted = release or plans.the_live_release(statuses)
+        wanted = release or choices.the_live_release(statuses)
         contracting.require_live(statuses, wanted)
         console.console().print(
             f"contract migrations of {name} {wanted} on {next(iter(statuses))}; "

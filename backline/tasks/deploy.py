@@ -172,8 +172,7 @@ def rollback(
 ) -> None:
     """Go back to the last release that was marked good, everywhere at once; it is there already."""
     from backline import selection
-    from backline.rollout import plan as plans
-    from backline.rollout import preflight, quarantine
+    from backline.rollout import choices, planner, preflight, quarantine
     from backline.transport.port import Unreachable
 
     fleet = environment(env)
@@ -187,9 +186,9 @@ def rollback(
         looks = preflight.require({h: e for h, e in found.items() if h not in missing})
         away = quarantine.known(look.status for look in looks.values())
         statuses = {host: look.status for host, look in looks.items() if host not in away}
-        target = plans.choose_rollback(statuses, to)
-        plans.guard_schema(statuses, target, accept_schema)
-        intended = plans.rollback(name, target, statuses)
+        target = choices.choose_rollback(statuses, to)
+        choices.guard_schema(statuses, target, accept_schema)
+        intended = planner.rollback(name, target, statuses)
         options = Options(
             as_json=json,
             dry_run=dry_run,

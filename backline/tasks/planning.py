@@ -46,8 +46,7 @@ def deploy(
     """The plan of a deploy, and what its run needs. Raises BacklineError when it must not be."""
     from backline import places, selection
     from backline.release import store
-    from backline.rollout import plan as plans
-    from backline.rollout import preflight, quarantine, strategy
+    from backline.rollout import choices, planner, preflight, quarantine, strategy
     from backline.rollout.cargo import Cargo
 
     stored = store.load(places.dist(), named(wish.release))
@@ -56,7 +55,7 @@ def deploy(
     rules = strategy.read(wish.rules or {}, strategy.read(fleet.rollout))
     selected = selection.select(fleet, wish.on or selection.EVERYTHING)
     given = selection.select(fleet, wish.quarantine) if wish.quarantine else []
-    chosen = plans.hosts_of(stored.release, fleet.groups, [h for h in selected if h not in given])
+    chosen = planner.hosts_of(stored.release, fleet.groups, [h for h in selected if h not in given])
     looks = look(hosts, chosen, stored.release.app, dry)
     known = quarantine.known(found.status for found in looks.values())
     known = {} if ignore_quarantine else known
@@ -68,9 +67,9 @@ def deploy(
         )
     preflight.check(stored.release, looks)
     statuses = {host: found.status for host, found in looks.items()}
-    plans.guard_schema(statuses, stored.release.id, wish.accept_schema)
-    patches = {} if wish.whole else patches_of(stored, plans.bases(statuses, stored.release.id))
-    intended = plans.deploy(
+    choices.guard_schema(statuses, stored.release.id, wish.accept_schema)
+    patches = {} if wish.whole else patches_of(stored, planner.bases(statuses, stored.release.id))
+    intended = planner.deploy(
         stored.release,
         fleet.groups,
         statuses,

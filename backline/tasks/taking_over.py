@@ -86,7 +86,14 @@ def abort(
         statuses, _ = statuses_of(fleet, hosts, name)
         takeover.refuse_back(found, statuses)
         found, missing, name = _find(fleet, hosts, found.run, name)
-        _take_over(fleet, hosts, found, missing, Options(json, yes=yes, back=True, asked_back=True), message)
+        _take_over(
+            fleet,
+            hosts,
+            found,
+            missing,
+            Options(json, yes=yes, back=True, asked_back=True),
+            message,
+        )
 
 
 @operation(help=WANT_HELP)
@@ -123,8 +130,7 @@ def catchup(
     """Bring hosts out of quarantine: they get what the others run, and only then serve again."""
     from dataclasses import replace
 
-    from backline.rollout import plan as plans
-    from backline.rollout import quarantine
+    from backline.rollout import choices, quarantine
 
     fleet = environment(env)
     with reach(fleet) as hosts:
@@ -136,7 +142,7 @@ def catchup(
         if not back:
             raise BacklineError("no host is in quarantine", state="nothing was changed")
         others = {host: status for host, status in statuses.items() if host not in known}
-        release = plans.the_live_release(others)
+        release = choices.the_live_release(others)
         wish = planning.Wish(release, rules={"batches": "100%", "floor": "0", "budget": "0"})
         intended, options = planning.deploy(fleet, hosts, wish, True, dry_run)
         intended = replace(intended, freed=tuple(back), left_out=())

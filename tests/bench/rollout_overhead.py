@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from backline.release.model import Archive, Release, ReleaseProcess
-from backline.rollout import plan as plans
-from backline.rollout import strategy
+from backline.rollout import planner, strategy
 from backline.rollout.cargo import Cargo
 from backline.rollout.engine import Rollout
 from backline.rollout.lease import Run
@@ -102,7 +101,7 @@ def measure(count: int, threads: bool, folder: Path) -> dict[str, Any]:
     archive.write_bytes(b"release")
     began = time.monotonic()
     rules = strategy.read({"soak": "0"})
-    plan = plans.deploy(release(), {"web": list(fleet.live)}, statuses, rules)
+    plan = planner.deploy(release(), {"web": list(fleet.live)}, statuses, rules)
     planned = time.monotonic() - began
     run = Run("bench", "jukebox", "ann@desk", "bench")
     with RunLog(folder / "run" / "journal.jsonl") as journal:

@@ -307,12 +307,12 @@ class FakeFleet:
         if fields["token"] <= host.fence and not again:
             raise HostError(host.name, "stale", code="stale_token", exit_code=6)
         former = host.run
-        if plan is not None and former and former["run"] != run and not former["ended"]:
-            if not fields.get("replace"):
-                details = {"run": former["run"]}
-                raise HostError(
-                    host.name, "unfinished", code="unfinished_run", exit_code=6, details=details
-                )
+        another = former and former["run"] != run and not former["ended"]
+        if plan is not None and former and another and not fields.get("replace"):
+            details = {"run": former["run"]}
+            raise HostError(
+                host.name, "unfinished", code="unfinished_run", exit_code=6, details=details
+            )
         if plan is not None and (former is None or former["run"] != run):
             host.run = {"run": run, "plan": plan, "notes": [], "ended": None, "wanted": None}
         if host.run and host.run["run"] == run:

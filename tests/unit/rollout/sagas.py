@@ -14,8 +14,7 @@ from watched_fleet import TAKES_OVER, Controller, Killed, Watched
 
 from backline.errors import BacklineError
 from backline.release.model import ReleaseProcess
-from backline.rollout import plan as plans
-from backline.rollout import preflight, strategy, takeover
+from backline.rollout import planner, preflight, strategy, takeover
 from backline.rollout.cargo import Cargo
 from backline.rollout.engine import Rollout
 from backline.rollout.events import Event
@@ -72,7 +71,7 @@ class Saga:
     def _plan(self, rules: Mapping[str, Any]) -> Plan:
         statuses = {name: self.fleet._status(host, {}) for name, host in self.fleet.hosts.items()}
         if self.action == "rollback":
-            return plans.rollback("jukebox", self.new, statuses)
+            return planner.rollback("jukebox", self.new, statuses)
         beat = ReleaseProcess(kind="singleton", hosts="beat", command=["x"], stop_timeout=5)
         processes = release().processes
         if any("beat" in host.processes for host in self.fleet.hosts.values()):
@@ -86,7 +85,7 @@ class Saga:
         }
         rules = {"soak": "0", "warm": 0, "passes": 1, **rules}
         wanted = release().model_copy(update={"processes": processes})
-        return plans.deploy(wanted, groups, statuses, strategy.read(rules))
+        return planner.deploy(wanted, groups, statuses, strategy.read(rules))
 
     # The controllers.
 

@@ -11,7 +11,7 @@ from fake_fleet import FakeFleet, FakeHost, Fault, small_fleet
 
 from backline.errors import BacklineError
 from backline.release.model import Archive, Release, ReleaseProcess
-from backline.rollout import plan as plans
+from backline.rollout import planner
 from backline.rollout.cargo import Cargo
 from backline.rollout.engine import Rollout
 from backline.rollout.events import Event
@@ -65,7 +65,7 @@ def run(
 
 
 def deploy(fleet: FakeFleet, tmp_path: Path) -> tuple[int, str, list[Event]]:
-    return run(fleet, plans.deploy(release(), GROUPS, statuses(fleet)), tmp_path)
+    return run(fleet, planner.deploy(release(), GROUPS, statuses(fleet)), tmp_path)
 
 
 def named(text: Any) -> Any:
@@ -131,7 +131,7 @@ def test_the_old_process_stays_until_the_new_one_has_settled(tmp_path: Path) -> 
     fleet = small_fleet(OLD, {"stream1": ("web",)})
     at: dict[str, float] = {}
     fleet.before_call = lambda host, verb: at.__setitem__(verb, fleet.clock.now)
-    plan = plans.deploy(release(), {"streaming": ("stream1",), "worker": ()}, statuses(fleet))
+    plan = planner.deploy(release(), {"streaming": ("stream1",), "worker": ()}, statuses(fleet))
     assert run(fleet, plan, tmp_path)[0] == 0
     assert at["stop"] - at["switch"] >= 0.5
     host = fleet.hosts["stream1"]
@@ -179,7 +179,7 @@ def test_a_singleton_never_runs_twice_and_comes_back(tmp_path: Path) -> None:
     ):
         fleet = small_fleet(OLD, {"worker1": ("beat",)})
         fleet.faults += faults
-        plan = plans.deploy(beat, {"w": ("worker1",)}, statuses(fleet))
+        plan = planner.deploy(beat, {"w": ("worker1",)}, statuses(fleet))
         assert run(fleet, plan, tmp_path)[0] == code
         assert fleet.hosts["worker1"].running["beat"] == {live}
 
@@ -197,7 +197,7 @@ def test_a_second_operator_is_told_who_is_at_work(tmp_path: Path) -> None:
 
 def test_a_world_that_changed_since_the_plan_is_refused(tmp_path: Path) -> None:
     fleet = small_fleet(OLD, PROCESSES)
-    plan = plans.deploy(release(), GROUPS, statuses(fleet))
+    plan = planner.deploy(release(), GROUPS, statuses(fleet))
     fleet.hosts["stream2"].live["web"] = other = "20260101T120000Z-00000aa"
     code, said, _ = run(fleet, plan, tmp_path)
     assert code == 6 and other in said
@@ -223,7 +223,7 @@ def test_rollback_goes_on_past_a_dead_host_and_names_it(tmp_path: Path) -> None:
     fleet = small_fleet(OLD, PROCESSES)
     deploy(fleet, tmp_path)
     fleet.faults.append(Fault("rollback", "unreachable", host="stream1", release=OLD))
-    plan = plans.rollback("jukebox", OLD, statuses(fleet))
+    plan = planner.rollback("jukebox", OLD, statuses(fleet))
     code, said, _ = run(fleet, plan, tmp_path)
     assert code == 3 and "stream1" in said
     assert fleet.hosts["stream1"].live == {"web": NEW}
@@ -235,7 +235,7 @@ def test_rollback_ships_and_migrates_nothing_and_marks_what_it_left(tmp_path: Pa
     fleet = small_fleet(OLD, PROCESSES)
     deploy(fleet, tmp_path)
     fleet.calls.clear()
-    code, said, _ = run(fleet, plans.rollback("jukebox", OLD, statuses(fleet)), tmp_path)
+    code, said, _ = run(fleet, planner.rollback("jukebox", OLD, statuses(fleet)), tmp_path)
     assert code == 0, said
     assert not {verb for _, verb, _ in fleet.calls} & {"ship", "stage", "migrate"}
     for host in fleet.hosts.values():
@@ -247,4 +247,4 @@ def test_no_host_without_its_processes() -> None:
     fleet = FakeFleet([FakeHost("stream1", ()), FakeHost("worker1", ("plays",))])
     groups = {"streaming": ("stream1",), "worker": ("worker1",)}
     with pytest.raises(BacklineError, match="stream1 has no process for web"):
-        plans.deploy(release(), groups, statuses(fleet))
+        planner.deploy(release(), groups, statuses(fleet))

@@ -8,8 +8,7 @@ import pytest
 from test_engine import release
 
 from backline.errors import BacklineError
-from backline.rollout import plan as plans
-from backline.rollout import preflight
+from backline.rollout import choices, planner, preflight
 from backline.rollout.preflight import Look
 
 A, B, C = (f"2026010{day}T000000Z-000000{day}" for day in (1, 2, 3))
@@ -40,42 +39,42 @@ def status(current: str | None, good: list[str], others: tuple[str, ...] = ()) -
 def test_rollback_goes_to_the_last_good_one_before(
     current: str, good: list[str], expected: str
 ) -> None:
-    found = plans.choose_rollback({"h": status(current, good, (C,) if C not in good else ())})
+    found = choices.choose_rollback({"h": status(current, good, (C,) if C not in good else ())})
     assert found == expected
 
 
 def test_rollback_takes_only_what_every_host_calls_good() -> None:
     fleet = {"h1": status(C, [A, B, C]), "h2": status(C, [A, C], (B,))}
-    assert plans.choose_rollback(fleet) == A
+    assert choices.choose_rollback(fleet) == A
 
 
 @pytest.mark.parametrize("good", [[], [C]])
 def test_without_an_earlier_good_release_rollback_asks_for_one(good: list[str]) -> None:
     with pytest.raises(BacklineError, match="no earlier release"):
-        plans.choose_rollback({"h": status(C, good, (A, C))})
+        choices.choose_rollback({"h": status(C, good, (A, C))})
 
 
 def test_rollback_to_a_release_that_a_host_lacks_names_the_host() -> None:
     with pytest.raises(BacklineError) as raised:
-        plans.rollback("app", A, {"h1": status(B, [A, B]), "h2": status(B, [B])})
+        planner.rollback("app", A, {"h1": status(B, [A, B]), "h2": status(B, [B])})
     assert raised.value.hosts == ("h2",)
     assert f"fab deploy --release {A}" in raised.value.hint
 
 
 def test_hosts_of_a_release_are_its_groups_within_the_selection() -> None:
     groups = {"streaming": ("s1", "s2"), "worker": ("w1",)}
-    assert plans.hosts_of(release(), groups, ["db1", "s2", "w1"]) == ["s2", "w1"]
+    assert planner.hosts_of(release(), groups, ["db1", "s2", "w1"]) == ["s2", "w1"]
     with pytest.raises(BacklineError, match="none of the selected hosts"):
-        plans.hosts_of(release(), groups, ["db1"])
+        planner.hosts_of(release(), groups, ["db1"])
     with pytest.raises(BacklineError, match="group worker, which this environment lacks"):
-        plans.hosts_of(release(), {"streaming": ("s1",)}, ["s1"])
+        planner.hosts_of(release(), {"streaming": ("s1",)}, ["s1"])
 
 
 def test_a_plan_is_named_by_its_content() -> None:
     groups = {"streaming": ("h",), "worker": ()}
-    first = plans.deploy(release(), groups, {"h": status(A, [A])})
-    again = plans.deploy(release(), groups, {"h": status(A, [A])})
-    other = plans.deploy(release(), groups, {"h": status(B, [B])})
+    first = planner.deploy(release(), groups, {"h": status(A, [A])})
+    again = planner.deploy(release(), groups, {"h": status(A, [A])})
+    other = planner.deploy(release(), groups, {"h": status(B, [B])})
     assert first.digest == again.digest != other.digest
 
 

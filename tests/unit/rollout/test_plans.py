@@ -13,8 +13,8 @@ from test_engine import NEW, OLD, release
 
 from backline.errors import BacklineError
 from backline.release.model import Archive, ReleaseProcess
+from backline.rollout import choices, planner, strategy
 from backline.rollout import plan as plans
-from backline.rollout import strategy
 from backline.rollout.plan import Plan
 
 CASES = yaml.safe_load((Path(__file__).parent / "plans.yml").read_text())
@@ -48,7 +48,7 @@ def plan_of(case: dict[str, Any], **options: Any) -> Plan:
     wanted = release().model_copy(update={"processes": processes, "archive": archive})
     statuses = {name: fleet._status(host, {}) for name, host in fleet.hosts.items()}
     patches = {NAMES[base]: size for base, size in case.get("patches", {}).items()}
-    return plans.deploy(
+    return planner.deploy(
         wanted, groups, statuses, strategy.read(case.get("rules", {})),
         zones=case.get("zones"), patches=patches, **options,
     )  # fmt: skip
@@ -137,10 +137,10 @@ def test_the_expand_migration_runs_on_the_first_host_if_there_is_one() -> None:
 def test_a_release_older_than_a_contracted_schema_is_refused() -> None:
     statuses = {"h1": {"contracted": []}, "h2": {"contracted": [NEW]}}
     with pytest.raises(BacklineError, match=f"contract migrations of {NEW} have run") as raised:
-        plans.guard_schema(statuses, OLD)
+        choices.guard_schema(statuses, OLD)
     assert raised.value.exit_code == 6
-    plans.guard_schema(statuses, OLD, accept=True)
-    plans.guard_schema(statuses, NEW)
+    choices.guard_schema(statuses, OLD, accept=True)
+    choices.guard_schema(statuses, NEW)
 
 
 @pytest.mark.parametrize(
