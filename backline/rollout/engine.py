@@ -260,7 +260,8 @@ class Rollout:
         self._each(self.turns.forward, todo)
         seconds = self.plan.strategy.soak_after(number)
         if seconds and self.plan.action == "deploy":
-            self._phase("soak", self._here(), number=number + 1, seconds=seconds)
+            new = [host for host in self._here() if self._is_new(host)]
+            self._phase("soak", new, number=number + 1, seconds=seconds)
             self._soak(seconds)
             self._soak_longer()
             self.watch.verdict(number + 1, last=number + 1 == len(self.plan.batches))
