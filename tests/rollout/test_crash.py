@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 from backline.transport.runlog import CRASH
 from tests.live import Fleet
@@ -22,7 +23,7 @@ from tests.rollout.runs import (
 )
 
 
-def test_whoever_comes_next_ends_it(fleet: Fleet, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_whoever_comes_next_ends_it(fleet: Fleet, tmp_path: Path) -> None:
     """Resumed after odd events, taken back after even ones; listeners hear nothing of it."""
     config = prepare(fleet, tmp_path, rate=30.0, streams=2, seconds=60.0, limit=7200.0)
     killed = 0

@@ -1,0 +1,63 @@
+"""Deploys back to back while listeners listen: nothing fails, and nobody has to wait much longer.
+
+`$BACKLINE_DEPLOYS` (20), `$BACKLINE_RATE` (requests a second, 150) say how long and how hard.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from tests.chaos.test_patch import song
+from tests.live import Fleet
+from tests.load_run import Run as Load
+from tests.load_run import check, prepare
+from tests.releases import build_kind
+from tests.rollout.runs import changing, fab, live
+
+__all__ = ["song"]
+DEPLOYS = int(os.environ.get("BACKLINE_DEPLOYS", "20"))
+RATE = float(os.environ.get("BACKLINE_RATE", "150"))
+SLOWER = 1.5
+STEADY = 60.0
+SOAK = ("--soak", "10,5")
+
+
+def test_twenty_deploys_that_nobody_hears(
+    fleet: Fleet, song: tuple[str, bytes], tmp_path: Path
+) -> None:
+    releases = [build_kind("line"), build_kind("line")]
+    config = prepare(
+        fleet, tmp_path, song=song, rate=RATE, streams=4, seconds=180.0, limit=4 * 3600.0
+    )
+    began = time.monotonic()
+    with Load(config, tmp_path / "load.log") as load:
+        time.sleep(10)
+        load.mark("steady")
+        time.sleep(STEADY)
+        load.mark("deploys")
+        for number in range(DEPLOYS):
+            if number >= len(releases):
+                releases.append(build_kind("line"))
+            fab(fleet, "deploy", "--release", releases[number], *SOAK, *changing(fleet))
+            print(f"deploy {number + 1} of {DEPLOYS}, {time.monotonic() - began:.0f} s", flush=True)
+        load.mark("after")
+        time.sleep(STEADY)
+        result = load.stop(limit=300.0)
+    steady, deploys = result["windows"]["steady"], result["windows"]["deploys"]
+    plays = check(fleet, tmp_path / "plays", limit=120.0)
+    print(
+        f"\n{DEPLOYS} deploys in {time.monotonic() - began:.0f} s: {result['requests']} requests,"
+    )
+    print(
+        f"{result['failed']} failed {result['failures']}; {plays.taken} plays, wrong: {not plays.right}"
+    )
+    print(f"p99 steady {steady['latency_ms']}, during deploys {deploys['latency_ms']}")
+    print(f"songs heard slowly: {result['streams']}")
+    assert result["failed"] == 0, result["details"]
+    assert result["streams"]["failed"] == 0 and result["streams"]["whole"], result["streams"]
+    assert plays.right and plays.taken
+    assert set(releases) <= set(result["releases"])
+    assert live(fleet) == {host: {releases[-1]} for host in live(fleet)}
+    assert deploys["latency_ms"]["p99"] <= SLOWER * steady["latency_ms"]["p99"]
