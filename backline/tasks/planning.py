@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -198,5 +199,5 @@ def _addresses(fleet: Environment, plan: Plan, files: tuple[Path, ...]) -> dict[
     """Where hosts find the files by themselves, if the inventory names an origin."""
     from backline.release import origin
 
-    place = str(fleet.rollout.get("origin") or "")
+    place = os.environ.get(ORIGIN, "") or str(fleet.rollout.get("origin") or "")
     return origin.addresses(place, plan.app, [file.name for file in files]) if place else None
