@@ -8,30 +8,27 @@ taken back by anybody, from any machine.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from backline.errors import BacklineError
 from backline.rollout import endings, quarantine
 from backline.rollout.cargo import Cargo
-from backline.rollout.crew import Ask, Crew, Job
+from backline.rollout.crew import Crew
 from backline.rollout.events import Event, Report
+from backline.rollout.hooking import Hooking, Hooks
 from backline.rollout.lease import FENCED, Lease, Run
-from backline.rollout.plan import Plan, Step, serving
+from backline.rollout.losses import LEFT_OUT, RETREAT, STRANGER, Beyond, Losses
+from backline.rollout.plan import Plan
 from backline.rollout.quarantine import Quarantine
 from backline.rollout.reach import Reach
 from backline.rollout.turns import Turns, World
-from backline.rollout.watch import PATIENCE, Abort, HookFailed, Reason, Watch
-from backline.transport.port import Clock, Fleet, HostError, Outcome, Probe
+from backline.rollout.watch import PATIENCE, Abort, Reason, Watch
+from backline.transport.port import Clock, Fleet, HostError, Probe
 
 MIGRATE_SECONDS = 900.0
-HOOK_SECONDS = 310.0
 MORE_SECONDS = 60.0
 KEEP = 3
-RETREAT, LEFT_OUT = "retreat", "left_out"
-"""Notes on the hosts: the whole run goes back; this host alone was brought back."""
-STRANGER = "stranger"
-"""The code of a host that a run never reached: it has nothing to take back there."""
 
 
 class Journal(Protocol):
@@ -54,16 +51,6 @@ class NoJournal:
         """Nothing."""
 
 
-class Hooks(Protocol):
-    """Commands before and after the phases."""
-
-    def wants(self, phase: str) -> bool:
-        """Whether there is one for this phase."""
-
-    def run(self, phase: str, facts: Mapping[str, str]) -> str:
-        """Runs it; returns why it failed, or nothing."""
-
-
 class _Over(Exception):
     """The run has ended in another way than all-new."""
 
@@ -72,23 +59,15 @@ class _Over(Exception):
         self.error, self.ended = error, ended
 
 
-class _Beyond(Exception):
-    """More hosts failed than may fail."""
-
-    def __init__(self, error: HostError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 class Rollout:
     """One run of a plan.
 
     `cargo`: what travels (None for a rollback). `fences`: each host's highest token, from the
     preflight. `resumed`: the run is taken over from a controller that is gone: hosts may have moved
-    since the plan was made. `back`: it is taken over in order to be taken back, which
-    is a success where it was `asked_back`. `missing`: hosts that
-    belong to the run and did not answer in the preflight, or know nothing of it. `given_up`: hosts
-    that the run has left out. `balancers`: the hosts that can keep others from listeners.
+    since the plan was made. `back`: it is taken over in order to be taken back, which is a success
+    where it was `asked_back`. `missing`: hosts that belong to the run and did not answer in the
+    preflight, or know nothing of it. `given_up`: hosts that the run has left out. `balancers`: the
+    hosts that can keep others from listeners.
     """
 
     def __init__(
@@ -114,7 +93,7 @@ class Rollout:
     ) -> None:
         journal = journal or NoJournal()
         self.plan, self.run, self.clock, self.report = plan, run, clock, report
-        self.fences, self.cargo, self.hooks = dict(fences), cargo, hooks
+        self.fences, self.cargo = dict(fences), cargo
         self.resumed, self.back, self.asked_back = resumed, back, asked_back
         self.crew = Crew(fleet.hands(), clock, before_asking=journal.flush)
         parts = {} if resumed else {host: plan.part(host) for host in plan.hosts}
@@ -133,10 +112,16 @@ class Rollout:
         self.reach = Reach(fleet, self.lease, clock, report)
         self.turns = Turns(plan, self.reach, self.world)
         self.quarantine = Quarantine(plan, self.reach, self.crew, tuple(balancers))
-        self.missing = dict(missing or {})
-        self.out: dict[str, HostError] = {
-            host: HostError(host, "left out before", code=LEFT_OUT) for host in given_up
-        }
+        self.losses = Losses(
+            plan,
+            self.crew,
+            self.turns,
+            resumed=resumed,
+            back=back,
+            missing=missing or {},
+            given_up=given_up,
+        )
+        self.hook = Hooking(hooks, plan, run.id, self.crew, self.reach)
 
     def carry_out(self) -> None:
         """Carries the plan out; raises BacklineError, with the exit code of the design, otherwise."""
@@ -168,7 +153,7 @@ class Rollout:
             self._finish()
         except KeyboardInterrupt:
             raise self._interrupted() from None
-        except _Beyond as beyond:
+        except Beyond as beyond:
             raise self._failed(beyond.error) from beyond.error
         except Reason as reason:
             raise self._failed(reason.as_error()) from None
@@ -177,22 +162,22 @@ class Rollout:
 
     def _take_lease(self) -> None:
         if self.back:  # whoever failed before is asked to go back all the same
-            self.out = {}
+            self.losses.out = {}
         # Also of hosts that were left out before: they may have to be taken back, or confined; and
         # of those that the run never reached: our predecessor, if it only sleeps, must not either.
         errors = self.lease.take(self.crew, self.fences)
         for host in self.fences:
             self.crew.background(f"lease of {host}", self.lease.keep(host))
-        for host, error in {**self.missing, **errors}.items():
-            self._left_behind(host, error)
+        for host, error in {**self.losses.missing, **errors}.items():
+            self.losses.left_behind(host, error)
 
     def _look(self) -> None:
         """What runs where. A fresh run refuses a world that is not the plan's any more."""
-        self._each(self.turns.look, self._here())
+        self.losses.each(self.turns.look, self.losses.here())
         if self.resumed:
             self._look_back()
             return
-        for host in self._here():
+        for host in self.losses.here():
             for step in self.plan.by_host[host]:
                 live = self.world.live(step)
                 if live != step.live:
@@ -200,25 +185,31 @@ class Rollout:
 
     def _look_back(self) -> None:
         """What the controller before us left undone; goes back if it had hardly begun."""
-        cut_early = any(error.code == STRANGER for error in self.missing.values())
-        if self.back or (cut_early and not any(self._is_new(host) for host in self._here())):
+        cut_early = any(error.code == STRANGER for error in self.losses.missing.values())
+        if self.back or (
+            cut_early and not any(self.losses.is_new(host) for host in self.losses.here())
+        ):
             raise Abort(
                 "taken back by the operator" if self.back else "it had not begun everywhere"
             )
-        given_up = [h for h, e in self.out.items() if e.code == LEFT_OUT and h in self.plan.by_host]
-        for error in self._take_back(given_up, {"event": LEFT_OUT}).values():
+        given_up = [
+            h for h, e in self.losses.out.items() if e.code == LEFT_OUT and h in self.plan.by_host
+        ]
+        for error in self.losses.take_back(given_up, {"event": LEFT_OUT}).values():
             self.reach.warn(error, "not brought back: ")
-        self._each(self.turns.tidy, self._here())
+        self.losses.each(self.turns.tidy, self.losses.here())
 
     def _stage(self) -> None:
         """Everywhere at once, before anything is switched; where it is already, that costs nothing."""
         if self.plan.action != "deploy" or self.cargo is None:
             return
-        self._hook("before-stage")
-        self._phase("stage", self._here())
+        self.hook("before-stage")
+        self._phase("stage", self.losses.here())
         cargo = self.cargo
-        self._each(lambda host: cargo.bring(host, self.reach, self._has(host)), self._here())
-        self._hook("after-stage")
+        self.losses.each(
+            lambda host: cargo.bring(host, self.reach, self._has(host)), self.losses.here()
+        )
+        self.hook("after-stage")
 
     def _has(self, host: str) -> bool:
         status = self.world.statuses.get(host) or {}
@@ -228,17 +219,21 @@ class Rollout:
         """Once in the fleet, on the first host of the run that is still there."""
         if self.plan.migrate_on is None:
             return
-        if any(self._migrated(host) or self._is_new(host) for host in self.plan.hosts):
+        if any(self._migrated(host) or self.losses.is_new(host) for host in self.plan.hosts):
             return
-        self._hook("before-migrate")
-        host = self.plan.migrate_on if self.plan.migrate_on in self._here() else self._here()[0]
+        self.hook("before-migrate")
+        host = (
+            self.plan.migrate_on
+            if self.plan.migrate_on in self.losses.here()
+            else self.losses.here()[0]
+        )
         fields = {"release": self.plan.release, "phase": "expand", "deadline": MIGRATE_SECONDS}
         ask = self.reach.change(host, "migrate", fields, MIGRATE_SECONDS)
         job = self.reach.patient(ask, "migrate", release=self.plan.release)
         outcome = self.crew.run({host: job})[host]
         if outcome.error:
             raise outcome.error
-        self._hook("after-migrate")
+        self.hook("after-migrate")
 
     def _migrated(self, host: str) -> bool:
         releases = self.world.statuses.get(host, {}).get("releases", ())
@@ -248,24 +243,24 @@ class Rollout:
         )
 
     def _batch(self, number: int) -> None:
-        hosts = [host for host in self.plan.batches[number] if host not in self.out]
+        hosts = [host for host in self.plan.batches[number] if host not in self.losses.out]
         todo = [host for host in hosts if not self.turns.in_place(host)]
         later = [host for batch in self.plan.batches[number + 1 :] for host in batch]
-        if not todo and (not hosts or any(self._is_new(host) for host in later)):
+        if not todo and (not hosts or any(self.losses.is_new(host) for host in later)):
             return  # done before this run was taken over, and others went after it
         facts = {"batch": str(number + 1), "hosts": ",".join(hosts)}
-        self._hook("before-batch", **facts)
+        self.hook("before-batch", **facts)
         self._phase("batch", todo, number=number + 1, of=len(self.plan.batches))
         self.watch.start(self.crew)
-        self._each(self.turns.forward, todo)
+        self.losses.each(self.turns.forward, todo)
         seconds = self.plan.strategy.soak_after(number)
         if seconds and self.plan.action == "deploy":
-            new = [host for host in self._here() if self._is_new(host)]
+            new = [host for host in self.losses.here() if self.losses.is_new(host)]
             self._phase("soak", new, number=number + 1, seconds=seconds)
             self._soak(seconds)
             self._soak_longer()
             self.watch.verdict(number + 1, last=number + 1 == len(self.plan.batches))
-        self._hook("after-batch", **facts)
+        self.hook("after-batch", **facts)
         if number + 1 < len(self.plan.batches):
             self._wait_while_paused()
 
@@ -275,14 +270,14 @@ class Rollout:
             return
         steps = [
             step
-            for host in self._here()
+            for host in self.losses.here()
             for step in self.plan.by_host[host]
             if self.world.live(step) == self.plan.release
         ]
         if not steps:  # time passes all the same: leases are renewed, operators are heard
             self.crew.rest(seconds)
         jobs = {f"{s.host} {s.process}": self.turns.watch(s, seconds) for s in steps}
-        self._run(jobs, until=lambda: self.watch.hurried)
+        self.losses.run(jobs, until=lambda: self.watch.hurried)
 
     def _soak_longer(self) -> None:
         """A release that answers too few requests to be judged gets more time to do so."""
@@ -299,132 +294,79 @@ class Rollout:
 
     def _finish(self) -> None:
         """All run it: it is good. What nobody needs any more goes."""
-        if self.plan.action == "rollback" and self.out:
-            error = endings.rollback_incomplete(self.plan, list(self.out.values()))
+        if self.plan.action == "rollback" and self.losses.out:
+            error = endings.rollback_incomplete(self.plan, list(self.losses.out.values()))
             raise _Over(error, None)
-        self._hook("before-finish")
-        self._phase("finish", self._here())
+        self.hook("before-finish")
+        self._phase("finish", self.losses.here())
         already = quarantine.known(self.world.statuses.values())
-        loose = self.quarantine.impose(self.out, self._here(), already)
+        loose = self.quarantine.impose(self.losses.out, self.losses.here(), already)
         try:
-            self._mark(self._here(), self.plan.release, "good")
+            self._mark(self.losses.here(), self.plan.release, "good")
         except _Over as over:
             raise _Over(endings.loose(self.plan, loose), None) if loose else over from None
         if self.plan.action == "rollback":
             for old in sorted({step.live for step in self.plan.changes if step.live}):
                 hosts = [
-                    s.host for s in self.plan.changes if s.live == old and s.host not in self.out
+                    s.host
+                    for s in self.plan.changes
+                    if s.live == old and s.host not in self.losses.out
                 ]
                 with contextlib.suppress(_Over):
                     self._mark(list(dict.fromkeys(hosts)), old, "bad")
         pruned = self.crew.run(
             {
                 host: self.reach.only(self.reach.change(host, "prune", {"keep": KEEP}, 40.0))
-                for host in self._here()
+                for host in self.losses.here()
             }
         )
         for outcome in pruned.values():
             if outcome.error:
                 self.reach.warn(outcome.error, "old releases stay: ")
-        self._hook("after-finish")
-        self.quarantine.lift(self._here())
+        self.hook("after-finish")
+        self.quarantine.lift(self.losses.here())
         if loose:
             raise _Over(endings.loose(self.plan, loose), "new")
-        self.report(Event("done", release=self.plan.release, text=f"{len(self._here())} hosts"))
+        self.report(
+            Event("done", release=self.plan.release, text=f"{len(self.losses.here())} hosts")
+        )
 
     # Failure.
-
-    def _each(self, job: Callable[[str], Job], hosts: Iterable[str]) -> None:
-        """Runs a job for each host; those that fail within the budget go back and are left out."""
-        self._run({host: job(host) for host in hosts})
-
-    def _run(self, jobs: Mapping[str, Job], until: Callable[[], bool] = lambda: False) -> None:
-        failed: list[HostError] = []
-
-        def done(name: str, outcome: Outcome[Any]) -> None:
-            if outcome.error is not None:
-                self._left_behind(name.split()[0], outcome.error)
-                failed.append(outcome.error)
-
-        self.crew.run(jobs, done, until)
-        hosts = dict.fromkeys(error.host for error in failed)
-        ours = set(self._hosts_begun())
-        begun = [host for host in hosts if host in ours]
-        if begun and self.plan.action == "deploy":
-            for error in self._take_back(begun, {"event": LEFT_OUT}).values():
-                self.reach.warn(error, "not brought back: ")
-
-    def _left_behind(self, host: str, error: HostError) -> None:
-        """Counts a failed host. Raises when it is one too many, and at once when we are fenced out."""
-        if error.code in FENCED:
-            raise error
-        if host in self.out:
-            return
-        self.out[host] = error
-        if self.plan.action == "rollback":  # it saves the other hosts
-            self.reach.warn(error)
-            return
-        allowed = self.plan.strategy.allowed_failures(len(self.plan.hosts))
-        if self.back:
-            self.reach.warn(error)
-        elif len(self.out) > allowed or not self._here() or serving(self.plan, list(self.out)):
-            raise _Beyond(error)
-        else:
-            self.reach.warn(error, "left out: ")
 
     def _failed(self, error: HostError) -> _Over:
         """How a run ends that met an error it cannot pass: fenced, untouched, or after a retreat."""
         if error.code in FENCED:
-            return _Over(endings.fenced(self.plan, self._switched(), error, self._unsure()), None)
-        if not self._began() and not self.resumed:
+            return _Over(
+                endings.fenced(self.plan, self.losses.switched(), error, self.losses.unsure()), None
+            )
+        if not self.losses.began() and not self.resumed:
             self._discard_uploads()
             return _Over(endings.untouched(self.plan, error), "old")
         self.watch.stop()
         self._phase("retreat", self.plan.hosts, text=error.message)
         try:
-            self._hook("before-retreat")
-            hosts = list(self.plan.hosts) if self.resumed else self._hosts_begun()
-            stuck = self._take_back(hosts, {"event": RETREAT, "why": error.message[:500]})
-            stuck |= {h: e for h, e in self.missing.items() if e.code != STRANGER}
+            self.hook("before-retreat")
+            hosts = list(self.plan.hosts) if self.resumed else self.losses.hosts_begun()
+            stuck = self.losses.take_back(hosts, {"event": RETREAT, "why": error.message[:500]})
+            stuck |= {h: e for h, e in self.losses.missing.items() if e.code != STRANGER}
             if error.code in ("unhealthy", "start_failed", "ill"):
                 with contextlib.suppress(_Over):
                     here = [host for host in self.plan.hosts if host not in stuck]
                     self._mark(here, self.plan.release, "bad")
-            self._hook("after-retreat")
+            self.hook("after-retreat")
         except KeyboardInterrupt:
             return self._interrupted()
         except HostError as lost:
-            return _Over(endings.fenced(self.plan, self._switched(), lost, self._unsure()), None)
+            return _Over(
+                endings.fenced(self.plan, self.losses.switched(), lost, self.losses.unsure()), None
+            )
         return _Over(endings.rolled_back(self.plan, error, stuck), None if stuck else "old")
 
     def _interrupted(self) -> _Over:
         """Ctrl-C, or a signal that means the same: hands off; the run can be resumed or taken back."""
-        untouched = not self._began() and not self.resumed
-        error = endings.interrupted(self.plan, self.run, self._switched(), untouched)
+        untouched = not self.losses.began() and not self.resumed
+        error = endings.interrupted(self.plan, self.run, self.losses.switched(), untouched)
         return _Over(error, "old" if untouched else None)
-
-    def _take_back(self, hosts: Iterable[str], note: Mapping[str, Any]) -> dict[str, HostError]:
-        """Brings hosts back, all at once; returns those that could not be brought back, and why.
-
-        Raises HostError when we are fenced out.
-        """
-        outcomes = self.crew.run({host: self.turns.back(host, note) for host in hosts})
-        errors = {host: outcome.error for host, outcome in outcomes.items() if outcome.error}
-        for error in errors.values():
-            if error.code in FENCED:
-                raise error
-        stuck = {host: error for host, error in errors.items() if self._may_be_new(host)}
-        for host in errors.keys() - stuck.keys():
-            self.reach.warn(errors[host], "not tidied up, but it was not switched: ")
-        return stuck
-
-    def _may_be_new(self, host: str) -> bool:
-        """False for a host that surely serves what it served before."""
-        return self.resumed or any(
-            # Pools take jobs as soon as they are started.
-            step in self.turns.switched or (step.kind != "http" and step in self.turns.begun)
-            for step in self.plan.by_host[host]
-        )
 
     def _discard_uploads(self) -> None:
         if self.cargo:
@@ -441,59 +383,6 @@ class Rollout:
             raise _Over(endings.not_marked(self.plan, errors), None)
 
     # Small things.
-
-    def _here(self) -> list[str]:
-        return [host for host in self.plan.hosts if host not in self.out]
-
-    def _began(self) -> bool:
-        return bool(self.turns.begun)
-
-    def _hosts_begun(self) -> list[str]:
-        return list(dict.fromkeys(step.host for step in self.turns.begun))
-
-    def _switched(self) -> list[Step]:
-        """By us, or by whoever had this run before us."""
-        return [
-            step
-            for step in self.plan.steps
-            if step in self.turns.switched
-            or (self.world.live(step) == self.plan.release != step.live)
-        ]
-
-    def _unsure(self) -> list[str]:
-        """Hosts that were asked to switch, and of which we do not know whether they did."""
-        release = self.plan.release
-        found = [step.host for step in self.turns.switched if self.world.live(step) != release]
-        return list(dict.fromkeys(found))
-
-    def _is_new(self, host: str) -> bool:
-        return any(self.world.live(s) == self.plan.release for s in self.plan.by_host[host])
-
-    def _hook(self, phase: str, **more: str) -> None:
-        """Runs a command of the operator's own; only at the ends does its failure change nothing."""
-        hooks = self.hooks
-        if hooks is None or not hooks.wants(phase):
-            return
-        facts = {
-            "run": self.run.id,
-            "app": self.plan.app,
-            "release": self.plan.release,
-            "action": self.plan.action,
-            **more,
-        }
-        began = self.clock.monotonic()
-        self.report(Event("begin", text=f"hook {phase}"))
-        ask = Ask("", lambda: hooks.run(phase, facts), HOOK_SECONDS, idle=True)
-        outcome = self.crew.run({"hook": self.reach.only(ask)})["hook"]
-        why = outcome.error.message if outcome.error else outcome.value
-        took = self.clock.monotonic() - began
-        self.report(Event("hook", text=f"{phase} {why}".strip(), seconds=took))
-        if not why:
-            return
-        if phase in ("after-finish", "before-retreat", "after-retreat"):
-            self.report(Event("warning", text=f"hook {phase}: {why}"))
-        else:
-            raise HookFailed(f"hook {phase}: {why}")
 
     def _phase(self, phase: str, hosts: Iterable[str], text: str = "", **data: Any) -> None:
         self.report(Event("phase", text=text, data={"phase": phase, "hosts": list(hosts), **data}))

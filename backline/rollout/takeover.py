@@ -8,7 +8,7 @@ from typing import Any
 
 from backline.errors import BacklineError, Exit
 from backline.rollout import plan as plans
-from backline.rollout.engine import LEFT_OUT, RETREAT, STRANGER
+from backline.rollout.losses import LEFT_OUT, RETREAT, STRANGER
 from backline.rollout.plan import Plan
 from backline.selection import unfold
 from backline.transport.port import HostError
