@@ -8,7 +8,19 @@ import platform
 import sys
 from pathlib import Path
 
-from . import PROTOCOL, VERSION, files, journal, lease, quarantine, runs, settings, state, units
+from . import (
+    PROTOCOL,
+    VERSION,
+    files,
+    haproxy,
+    journal,
+    lease,
+    quarantine,
+    runs,
+    settings,
+    state,
+    units,
+)
 from .drain import FLAG
 from .host import Host
 from .names import Request, is_release
@@ -32,6 +44,7 @@ def facts(host: Host, request: Request) -> dict[str, object]:
         "disk_free": room.f_bavail * room.f_frsize,
         "inodes_free": room.f_favail,
         "drained": _drained(host),
+        "balancer": haproxy.there(host),
         "apps": {name: _app_facts(host, name) for name in settings.apps(host)},
         **more,
     }

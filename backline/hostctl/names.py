@@ -14,6 +14,7 @@ from .errors import UsageError
 RELEASE = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{7}")
 APP = re.compile(r"[a-z][a-z0-9-]{0,30}")
 PROCESS = re.compile(r"[a-z][a-z0-9-]{0,40}")
+SERVER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}")  # of HAProxy, and its backends
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 RESERVED_APPS = frozenset({"incoming"})  # /var/lib/backline/incoming is the folder of uploads
@@ -55,6 +56,10 @@ class Request:
     def run(self) -> str:
         """The run ID of the controller."""
         return self._matching("run", RUN, "the run ID")
+
+    def server(self) -> str:
+        """The name of a server behind a balancer."""
+        return self._matching("server", SERVER, "the name of a server like stream1")
 
     def token(self) -> int:
         """The fencing token of the run: a positive integer."""

@@ -96,6 +96,13 @@ VERBS = {
         "remember hosts that deploys leave out",
     ),
     "update": Verb("update", "update", ("force",), True, "replace hostctl by a newer, signed one"),
+    "balance": Verb(
+        "balance",
+        "balance",
+        ("action", "server"),
+        True,
+        "keep a server out of this balancer, or let it in",
+    ),
     "drain": Verb(
         "drain", "drain", ("action", "persist"), True, "take this host out of the balancers"
     ),

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from backline.hostctl import files, venv
+from backline.hostctl import files, haproxy, venv
 from backline.release import signing
 
+from .fake_haproxy import FakeHaproxy
 from .fake_host import R1, R2, FakeSystemd, Lab, short_folder
 
 KILLED = 77
@@ -40,6 +41,7 @@ def die_at(number: int) -> None:
     for name in ORDERS:
         setattr(FakeSystemd, name, counted(getattr(FakeSystemd, name)))
     os.fsync = counted(os.fsync)
+    haproxy.put = counted(haproxy.put)
 
 
 def killed_at(number: int, action: Callable[[], object]) -> bool:
@@ -312,3 +314,24 @@ def test_update(keys: dict[str, Path]) -> None:
         assert not lab.path("var/lib/backline/.update").exists()
 
     assert every_write(keys, prepare, "update", come_back, check) >= 5
+
+
+@pytest.mark.parametrize(("before", "action"), [("in", "out"), ("out", "in")])
+def test_balance(keys: dict[str, Path], before: str, action: str) -> None:
+    """HAProxy is restarted after each crash: the file and the running one never tell two stories."""
+    fakes: list[FakeHaproxy] = []
+    wanted = {"a/stream1", "b/stream1"} if action == "out" else set()
+
+    def prepare(lab: Lab) -> None:
+        planned(lab)
+        fakes.append(FakeHaproxy(lab, {"a": ["stream1", "stream2"], "b": ["stream1"]}))
+        lab.ok("balance", action=before, server="stream1")
+
+    def check(lab: Lab) -> None:
+        assert fakes[-1].out() == wanted
+        fakes[-1].start()
+        assert fakes[-1].out() == wanted
+        assert lab.ok("balance", action=action, server="stream1")["already"] is True
+
+    fields = {"action": action, "server": "stream1"}
+    assert every_write(keys, prepare, "balance", lambda lab: None, check, **fields) >= 5
