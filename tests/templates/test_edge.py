@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.templates.test_templates import render
+from backline.hostctl import balance
+from tests.templates.test_templates import ROLES, render
 
 BACKENDS = [{"name": "stream1", "address": "198.51.100.21"}]
 OWN = {"edge_address": "198.51.100.11", "edge_backends": BACKENDS}
@@ -86,6 +88,17 @@ def test_requests_are_counted_only_where_there_is_a_limit(limit: int) -> None:
     lines = haproxy(edge_rate_limit=limit)["frontend https"]
     counted = [line for line in lines if "429" in line or line.startswith("stick-table")]
     assert len(counted) == (2 if limit else 0)
+
+
+def test_who_is_kept_out_is_read_from_the_file_that_hostctl_writes() -> None:
+    config = haproxy()
+    assert f"server-state-file {balance.STATE}" in config["global"]
+    assert "load-server-state-from-file global" in config["defaults"]
+    tasks = yaml.safe_load((ROLES / "edge/tasks/haproxy.yml").read_text())
+    there = next(t for t in tasks if t.get("ansible.builtin.copy", {}).get("dest") == balance.STATE)
+    assert there["ansible.builtin.copy"]["force"] is False, "a run would let everybody in again"
+    configure = next(n for n, t in enumerate(tasks) if "validate" in str(t))
+    assert tasks.index(there) < configure
 
 
 def test_metrics_are_for_the_monitor_alone() -> None:
