@@ -110,7 +110,8 @@ def state_file(kept_out: Iterable[Server]) -> str:
 
     Only names are matched. srv_check_status must be 1 (not yet checked): after a 0, HAProxy 2.6
     never believes a check again and crashes some seconds after the server came back. The weights
-    and the address are the configuration's; the port is not, HAProxy takes it from here.
+    and the address are the configuration's. The port is not, HAProxy takes it from here: who comes
+    in after the configuration got another port is down until the next reload.
     """
     lines = [
         f"0 {s.backend} 0 {s.name} - 0 1 1 1 0 1 0 0 0 0 0 0 - {s.port} - {s.ssl} 0 - - 0"

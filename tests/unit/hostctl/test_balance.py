@@ -13,7 +13,7 @@ from backline.hostctl import files
 from .fake_haproxy import COLUMNS, FakeHaproxy, state_file
 from .fake_host import Lab
 
-ALONE = {"app": ..., "run": ..., "token": ...}
+ALONE: dict[str, Any] = {"app": ..., "run": ..., "token": ...}
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_reload_at_every_moment(lab: Lab, haproxy: FakeHaproxy, action: str) -
     state_file(lab).write_text("1\n")
     for moment in range(1, 10):
         balance(lab, other)
-        asked = []
+        asked: list[str] = []
         old = state_file(lab).read_text()
 
         def reload_at(
