@@ -1,5 +1,6 @@
 """What an SRE relies on after the edge role: certificates, pages, limits, and an address that moves."""
 
+import json
 import re
 import subprocess
 import time
@@ -97,6 +98,56 @@ def test_metrics_are_for_the_monitor_alone():
     ask = "curl -s -o /dev/null -w '%{http_code}' " + url
     assert known(PAIR[1]).run(ask).stdout == "200"
     assert known(PAIR[0]).run(ask).stdout == "403"
+
+
+def balance(host, **request):
+    said = host.run(f"echo '{json.dumps(request)}' | hostctl balance")
+    assert said.rc == 0, said.stdout
+    return json.loads(said.stdout)
+
+
+def who_answers(host):
+    ask = "curl -sk --max-time 5 'https://127.0.0.1/who?[1-8]' -w '\\n'"
+    return set(host.run(ask).stdout.split())
+
+
+def until(what, seconds=20):
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < seconds, "that did not come"
+        time.sleep(0.5)
+
+
+def restarts(host):
+    return host.run("systemctl show -p NRestarts --value haproxy").stdout.strip()
+
+
+def test_who_is_kept_out_stays_out_whatever_happens_to_haproxy():
+    """`one` and `two` are the pair; `in` after a start from the file must not harm HAProxy either."""
+    host = known(ALONE)
+    until(lambda: who_answers(host) == set(PAIR))
+    answer = balance(host, action="out", server="one")
+    assert (answer["already"], answer["backends"]) == (False, ["streaming"])
+    try:
+        assert who_answers(host) == {PAIR[1]}
+        for disturb in ("reload", "restart", "reload", "kill -s KILL"):
+            assert host.run(f"systemctl {disturb} haproxy").rc == 0
+            until(lambda: who_answers(host))
+            for _ in range(10):
+                assert who_answers(host) == {PAIR[1]}, disturb
+            assert balance(host, action="out", server="one")["already"], disturb
+        assert balance(host, action="show")["servers"]["streaming"]["one"] == "maint"
+        said = host.run("journalctl -u haproxy --no-pager -o cat").stdout
+        assert "server state file" not in said, "missing, unreadable or not understood"
+    finally:
+        balance(host, action="in", server="one")
+    until(lambda: who_answers(host) == set(PAIR))
+    before = restarts(host)
+    time.sleep(8)
+    assert restarts(host) == before and who_answers(host) == set(PAIR)
+    assert host.run("systemctl reload haproxy").rc == 0
+    until(lambda: who_answers(host) == set(PAIR))
+    assert balance(host, action="show")["out"] == []
 
 
 # What `ca` writes may begin and end when we like; `req` and `x509` count from now.
