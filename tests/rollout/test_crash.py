@@ -33,7 +33,7 @@ def test_whoever_comes_next_ends_it(fleet: Fleet, tmp_path: Path) -> None:
             release = build_kind("line")
             words = ("deploy", "--release", release, *QUICK, *changing(fleet))
             answer = fab(fleet, *words, expect=None, **{CRASH: str(number)})
-            if answer.code == 0:
+            if answer.code in (0, 4):  # it ended by itself: that were all
                 break
             assert answer.code == KILLED, answer.err
             killed += 1
@@ -61,6 +61,8 @@ def _end_it(fleet: Fleet, number: int, release: str, before: dict[str, set[str |
     new = {host: {release} for host in after}
     if "no run is unfinished" in answer.err:  # killed before its lease, or after its end
         assert after in (before, new), what
+    elif "was on its way back" in answer.err:
+        assert answer.code in (0, 4) and after == before, what
     elif forward:
         assert answer.code == 0, what
         assert after == new, what
