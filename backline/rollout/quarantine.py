@@ -14,7 +14,7 @@ from backline.transport.port import HostError
 
 NAMED = "named by the operator"
 BALANCE_SECONDS = 15.0
-NO_SERVER = ("unknown_server", "no_balancer")
+NO_SERVER = "unknown_server"
 
 
 class Quarantine:
@@ -47,7 +47,7 @@ class Quarantine:
         return {
             host: error
             for host, error in loose.items()
-            if not (kept_out and self._only_serves_listeners(host))
+            if not (host in kept_out and self._only_serves_listeners(host))
         }
 
     def lift(self, here: Sequence[str]) -> None:
@@ -70,19 +70,23 @@ class Quarantine:
         """True where the balancers alone decide whether a host works."""
         return all(step.kind == "http" for step in self.plan.by_host.get(host, ()))
 
-    def _balance(self, action: str, servers: Iterable[str]) -> bool:
-        """Tells every balancer; False when one of them could not be told, or there is none."""
+    def _balance(self, action: str, servers: Iterable[str]) -> set[str]:
+        """Tells every balancer; returns the servers about which all of them did as they were told."""
         jobs = {
-            f"{balancer} {server}": self._tell(balancer, action, server)
+            (balancer, server): self._tell(balancer, action, server)
             for balancer in self.balancers
             for server in servers
         }
-        errors = self._errors(jobs)
-        for error in errors.values():
-            self.reach.warn(error, f"{action} of the balancer: ")
-        return bool(jobs) and not errors
+        outcomes = self.crew.run({" ".join(pair): job for pair, job in jobs.items()})
+        told = {pair: outcomes[" ".join(pair)] for pair in jobs}
+        for outcome in told.values():
+            if outcome.error:
+                self.reach.warn(outcome.error, f"the balancer was not told `{action}`: ")
+        sure = {pair[1] for pair, outcome in told.items() if outcome.value}
+        return sure - {pair[1] for pair, outcome in told.items() if not outcome.value}
 
     def _tell(self, balancer: str, action: str, server: str) -> Job:
+        """True when it did; False when it does not know the server, so nobody comes that way."""
         run = self.reach.lease.run
         fields = {"action": action, "server": server, "run": run.id, "actor": run.actor}
         fleet = self.reach.fleet
@@ -93,8 +97,10 @@ class Quarantine:
                 BALANCE_SECONDS,
             )
         except HostError as error:
-            if error.code not in NO_SERVER:
+            if error.code != NO_SERVER:
                 raise
+            return False
+        return True
 
     def _errors(self, jobs: Mapping[str, Job]) -> dict[str, HostError]:
         outcomes = self.crew.run(jobs)
