@@ -14,9 +14,9 @@ UPLOAD_LIFETIME = 24 * 3600.0
 
 
 def mark(host: Host, request: Request) -> dict[str, object]:
-    """The verb `mark`. Returns {release, state, already}."""
+    """The verb `mark`. Returns {release, state, already}. `staged` takes back what was said before."""
     app, release = settings.app(host, request.app()), request.release()
-    verdict = request.choice("state", ("good", "bad", "contracted"))
+    verdict = request.choice("state", ("good", "bad", "staged", "contracted"))
     if verdict == "contracted":
         return _mark_contracted(host, request, release)
     settings.manifest(host, app, release)
@@ -24,7 +24,7 @@ def mark(host: Host, request: Request) -> dict[str, object]:
         known = state.load(host, app.name)
         good_last = bool(known["good"]) and known["good"][-1] == release
         marked = known["releases"].get(release, {}).get("state") == verdict
-        if marked and (verdict == "bad" or good_last):
+        if marked and (verdict != "good" or good_last):
             return {"release": release, "state": verdict, "already": True}
         record.change(host, request, "done", release=release, state=verdict)
         known["releases"][release] = {"state": verdict}

@@ -349,10 +349,11 @@ class Rollout:
             hosts = list(self.plan.hosts) if self.resumed else self.losses.hosts_begun()
             stuck = self.losses.take_back(hosts, {"event": RETREAT, "why": error.message[:500]})
             stuck |= {h: e for h, e in self.losses.missing.items() if e.code != STRANGER}
-            if error.code in ("unhealthy", "start_failed", "ill"):
+            if not self.plan.known_good:
+                ill = error.code in ("unhealthy", "start_failed", "ill")
                 with contextlib.suppress(_Over):
                     here = [host for host in self.plan.hosts if host not in stuck]
-                    self._mark(here, self.plan.release, "bad")
+                    self._unmark(here, "bad" if ill else "staged")
             self.hook("after-retreat")
         except KeyboardInterrupt:
             return self._interrupted()
@@ -372,6 +373,16 @@ class Rollout:
         if self.cargo:
             cargo = self.cargo
             self.crew.run({host: cargo.take_back(host, self.reach) for host in self.plan.hosts})
+
+    def _unmark(self, hosts: list[str], state: str) -> None:
+        """A release that was taken back is not good, even if this run had called it so already."""
+        good = [
+            host
+            for host in hosts
+            if state == "bad"
+            or self.plan.release in self.world.statuses.get(host, {}).get("good", ())
+        ]
+        self._mark(good, self.plan.release, state)
 
     def _mark(self, hosts: list[str], release: str, state: str) -> None:
         fields = {"release": release, "state": state}

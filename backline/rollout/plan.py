@@ -44,7 +44,7 @@ class Plan:
     """A run: what is sent to whom, where to migrate, and the steps of each host, batch by batch.
 
     `left_out` are hosts that the operator or an earlier run put into quarantine, `freed` those that
-    this run brings out of it.
+    this run brings out of it. `known_good`: the release was marked good before this run.
     """
 
     app: str
@@ -58,6 +58,7 @@ class Plan:
     strategy: Strategy
     left_out: tuple[str, ...] = ()
     freed: tuple[str, ...] = ()
+    known_good: bool = False
 
     @cached_property
     def hosts(self) -> tuple[str, ...]:
@@ -124,7 +125,7 @@ class Plan:
         }
 
 
-_SHARED = ("app", "release", "version", "action", "migrate_on", "left_out", "freed")
+_SHARED = ("app", "release", "version", "action", "migrate_on", "left_out", "freed", "known_good")
 
 
 _LISTS = ("left_out", "freed")
@@ -133,7 +134,9 @@ _LISTS = ("left_out", "freed")
 def from_data(data: Mapping[str, Any]) -> Plan:
     """The plan that `as_data` gave. Raises KeyError or TypeError for anything else."""
     shared: dict[str, Any] = {
-        name: tuple(data[name]) if name in _LISTS else data[name] for name in _SHARED
+        name: tuple(data[name]) if name in _LISTS else data[name]
+        for name in _SHARED
+        if name in data  # an older controller knew less
     }
     return Plan(
         **shared,
@@ -153,7 +156,7 @@ def from_parts(parts: Mapping[str, Mapping[str, Any]]) -> Plan:
         batches.setdefault(parts[host]["batch"], []).append(host)
     return from_data(
         {
-            **{name: first[name] for name in _SHARED},
+            **{name: first[name] for name in _SHARED if name in first},
             "strategy": first["strategy"],
             "steps": [entry for host in order for entry in parts[host]["steps"]],
             "shipments": [parts[h]["shipment"] for h in order if parts[h]["shipment"]],

@@ -84,6 +84,7 @@ def deploy(
         migrate_on=_migrator(steps) if release.migrations.get("expand") else None,
         strategy=strategy,
         left_out=tuple(left_out),
+        known_good=any(release.id in status.get("good", ()) for status in statuses.values()),
     )
 
 
@@ -113,7 +114,9 @@ def rollback(
     )
     steps = _steps(release, statuses, {})
     batches = _batches(steps, strategy, {})
-    return Plan(app, release, str(version), "rollback", steps, batches, (), None, strategy)
+    return Plan(
+        app, release, str(version), "rollback", steps, batches, (), None, strategy, known_good=True
+    )
 
 
 def bases(statuses: Mapping[str, Mapping[str, Any]], release: str) -> set[str]:

@@ -24,6 +24,10 @@ def users(fleet: Fleet) -> list[str]:
     return sorted({*fleet.hosts("streaming"), *fleet.hosts("worker")})
 
 
+STARTED: list[Fab] = []
+"""Every `fab` of these tests: none, stopped in its tracks or not, outlives them (conftest.py)."""
+
+
 class Fab:
     """`fab` under way: `Fab(fleet, "deploy", "--release", R)`; `variables` are added to its own."""
 
@@ -38,6 +42,7 @@ class Fab:
             text=True,
             start_new_session=True,
         )
+        STARTED.append(self)
 
     def end(self, expect: int | None = 0, timeout: float = 400.0) -> Answer:
         """Waits for its end."""

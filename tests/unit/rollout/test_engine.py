@@ -11,7 +11,7 @@ from fake_fleet import FakeFleet, FakeHost, Fault, small_fleet
 
 from backline.errors import BacklineError
 from backline.release.model import Archive, Release, ReleaseProcess
-from backline.rollout import planner
+from backline.rollout import planner, takeover
 from backline.rollout.cargo import Cargo
 from backline.rollout.engine import Rollout
 from backline.rollout.events import Event
@@ -241,6 +241,21 @@ def test_rollback_ships_and_migrates_nothing_and_marks_what_it_left(tmp_path: Pa
     for host in fleet.hosts.values():
         assert set(host.live.values()) == {OLD}
         assert host.staged == {OLD: "good", NEW: "bad"}
+
+
+def test_a_release_that_was_called_good_and_taken_back_is_no_way_back(tmp_path: Path) -> None:
+    """Its controller died right after the marks, and an operator took the run back."""
+    fleet = small_fleet(OLD, PROCESSES)
+    fleet.faults.append(Fault("prune", "interrupt"))
+    assert deploy(fleet, tmp_path)[0] == 130
+    assert all(host.good == [OLD, NEW] for host in fleet.hosts.values())
+    found = takeover.choose(statuses(fleet), "run-1")
+    code, said, _ = run(
+        fleet, found.plan, tmp_path, fences=found.fences, resumed=True, back=True, asked_back=True
+    )
+    assert code == 0, said
+    assert all(host.good == [OLD] for host in fleet.hosts.values())
+    assert {host.staged[NEW] for host in fleet.hosts.values()} == {"staged"}
 
 
 def test_no_host_without_its_processes() -> None:
