@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from . import files, record, runs
+from . import files, record, runs, settings
 from .errors import HostctlError, LeaseHeld, Refused
 from .host import Host
 from .names import Request
@@ -115,7 +115,8 @@ def held(app: str, lease: Lease) -> LeaseHeld:
 
 
 def lease(host: Host, request: Request) -> dict[str, object]:
-    """The verb `lease`: take, renew, release or show. Returns {lease, fence, wanted}."""
+    """The verb `lease`: take, renew, release or show. Returns {lease, fence, wanted}, and for `take`
+    the app's status as it is from then on: whoever holds the lease needs not ask again."""
     app = request.app()
     action = request.choice("action", ("take", "renew", "release", "show"))
     if action == "show":
@@ -123,7 +124,12 @@ def lease(host: Host, request: Request) -> dict[str, object]:
     request.run(), request.token()
     with record.lock(host, app):
         {"take": _take, "renew": _renew, "release": _release}[action](host, request)
-        return _answer(host, app)
+        answer = _answer(host, app)
+    if action == "take" and host.path(f"{settings.CONFIGURATION}/{app}/app.json").is_file():
+        from .facts import status
+
+        answer["status"] = status(host, request)
+    return answer
 
 
 def _answer(host: Host, app: str) -> dict[str, object]:

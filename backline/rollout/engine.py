@@ -108,6 +108,7 @@ class Rollout:
             head=lambda: journal.head,
             heard=self.watch.heard,
             silent=lambda error: self.crew.give_up(error.host, error),
+            seen=self.world.statuses.__setitem__,
         )
         self.reach = Reach(fleet, self.lease, clock, report)
         self.turns = Turns(plan, self.reach, self.world)
@@ -173,7 +174,8 @@ class Rollout:
 
     def _look(self) -> None:
         """What runs where. A fresh run refuses a world that is not the plan's any more."""
-        self.losses.each(self.turns.look, self.losses.here())
+        unseen = [host for host in self.losses.here() if host not in self.world.statuses]
+        self.losses.each(self.turns.look, unseen)
         if self.resumed:
             self._look_back()
             return

@@ -49,7 +49,7 @@ class Lease:
     `parts`: what each host keeps of the plan (none when a run is resumed: it is there). `head`
     gives the end of our journal, sent with every change. `heard` is told what operators elsewhere
     want of this run, `silent` of a host that does not answer a renewal: whatever else it was asked,
-    it will not answer that either.
+    it will not answer that either. `seen` is told what a host has at the moment it grants the lease.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Lease:
         head: Callable[[], Mapping[str, Any] | None] = lambda: None,
         heard: Callable[[Mapping[str, Any], bool], None] = lambda wanted, new: None,
         silent: Callable[[HostError], None] = lambda error: None,
+        seen: Callable[[str, Answer], None] = lambda host, status: None,
     ) -> None:
         self.fleet = fleet
         self.run = run
@@ -72,6 +73,7 @@ class Lease:
         self.head = head
         self.heard = heard
         self.silent = silent
+        self.seen = seen
         self.token = 0
         self.held: set[str] = set()
         self.lost: dict[str, HostError] = {}
@@ -117,6 +119,8 @@ class Lease:
                 self.missed.add(host)
             raise
         self.missed.discard(host)
+        if answer.get("status"):
+            self.seen(host, answer["status"])
         if answer.get("wanted"):
             self.heard(answer["wanted"], False)
 

@@ -21,7 +21,7 @@ def test_the_whole_fleet_is_back_within_two_seconds(fleet: Fleet) -> None:
     before = live(fleet)
     fab(fleet, "deploy", "--release", build_kind("line"), *QUICK, *changing(fleet))
     trace = f"/tmp/backline-first-packet-{time.time_ns()}"
-    words = ["strace", "-f", "-ttt", "-e", "trace=connect", "-o", trace]
+    words = ["strace", "-f", "--seccomp-bpf", "-ttt", "-e", "trace=connect", "-o", trace]
     words += [str(BIN / "fab"), "rollback", "--env", fleet.env, *changing(fleet), "--json"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

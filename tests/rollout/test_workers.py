@@ -15,7 +15,7 @@ from tests.releases import build_kind
 from tests.rollout.runs import QUICK, changing, fab, live
 
 SHARED = "/srv/jukebox/shared"
-NAP = 25
+NAP = 42  # less than the soft time limit of the application
 POOLS = yaml.safe_load((ROOT / "inventory/lab/group_vars/worker.yml").read_text())["worker_pools"]
 
 

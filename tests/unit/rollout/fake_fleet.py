@@ -264,6 +264,7 @@ class FakeFleet:
             return self._shown(host)
         if action == "take":
             self._take(host, fields)
+            return {**self._shown(host), "status": self._status(host, fields)}
         elif action == "renew":
             self._guard(host, fields)
             host.lease_ends = self.clock.now + fields["lifetime"]
