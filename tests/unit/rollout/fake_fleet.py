@@ -265,7 +265,7 @@ class FakeFleet:
         if action == "take":
             self._take(host, fields)
             return {**self._shown(host), "status": self._status(host, fields)}
-        elif action == "renew":
+        if action == "renew":
             self._guard(host, fields)
             host.lease_ends = self.clock.now + fields["lifetime"]
         elif action == "release":
