@@ -61,5 +61,3 @@ def _zstd(*words: str) -> None:
             state="nothing was changed",
             hint="is the disk full? `df -h` tells; --whole sends the archive instead",
         )
-
-
