@@ -58,7 +58,7 @@ PLAN_HELP = {
         "yes": YES_HELP,
         "message": MESSAGE_HELP,
         "takeover": "give up an unfinished run and take its place",
-        "skip_local_check": "leave it to the hosts alone to verify signature and digests",
+        "skip_local_check": "leave it to the hosts alone to verify signature and digests; no patches",
     }
 )
 def start(

@@ -69,7 +69,9 @@ def deploy(
     preflight.check(stored.release, looks)
     statuses = {host: found.status for host, found in looks.items()}
     choices.guard_schema(statuses, stored.release.id, wish.accept_schema)
-    patches = {} if wish.whole else patches_of(stored, planner.bases(statuses, stored.release.id))
+    # Who leaves it to the hosts has not looked whether the archive can be unpacked: no patch from it.
+    whole = wish.whole or wish.skip_local_check
+    patches = {} if whole else patches_of(stored, planner.bases(statuses, stored.release.id))
     intended = planner.deploy(
         stored.release,
         fleet.groups,
