@@ -1,6 +1,7 @@
 """Deploys back to back while listeners listen: nothing fails, and nobody has to wait much longer.
 
-`$BACKLINE_DEPLOYS` (20), `$BACKLINE_RATE` (requests a second, 150) say how long and how hard.
+Until there were `$BACKLINE_DEPLOYS` (20) and `$BACKLINE_REQUESTS` (1,000,000), or `$BACKLINE_SECONDS`
+(3600) are over; `$BACKLINE_RATE` requests a second (150).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tests.rollout.runs import changing, fab, live
 
 __all__ = ["song"]
 DEPLOYS = int(os.environ.get("BACKLINE_DEPLOYS", "20"))
+REQUESTS = int(os.environ.get("BACKLINE_REQUESTS", "1000000"))
+SECONDS = float(os.environ.get("BACKLINE_SECONDS", "3600"))
 RATE = float(os.environ.get("BACKLINE_RATE", "150"))
 SLOWER = 1.5
 STEADY = 60.0
@@ -37,19 +40,22 @@ def test_twenty_deploys_that_nobody_hears(
         load.mark("steady")
         time.sleep(STEADY)
         load.mark("deploys")
-        for number in range(DEPLOYS):
+        deploys_began, number = time.monotonic(), 0
+        while number < DEPLOYS or (
+            (took := time.monotonic() - deploys_began) < SECONDS and took * RATE < REQUESTS
+        ):
             if number >= len(releases):
                 releases.append(build_kind("line"))
             fab(fleet, "deploy", "--release", releases[number], *SOAK, *changing(fleet))
-            print(f"deploy {number + 1} of {DEPLOYS}, {time.monotonic() - began:.0f} s", flush=True)
+            number += 1
+            print(f"deploy {number}, {time.monotonic() - began:.0f} s", flush=True)
         load.mark("after")
         time.sleep(STEADY)
         result = load.stop(limit=300.0)
-    steady, deploys = result["windows"]["steady"], result["windows"]["deploys"]
+    windows = {window["name"]: window for window in result["windows"]}
+    steady, deploys = windows["steady"], windows["deploys"]
     plays = check(fleet, tmp_path / "plays", limit=120.0)
-    print(
-        f"\n{DEPLOYS} deploys in {time.monotonic() - began:.0f} s: {result['requests']} requests,"
-    )
+    print(f"\n{number} deploys in {time.monotonic() - began:.0f} s: {result['requests']} requests,")
     print(
         f"{result['failed']} failed {result['failures']}; {plays.taken} plays, wrong: {not plays.right}"
     )

@@ -42,7 +42,7 @@ def test_two_labs_share_no_address_and_no_port() -> None:
 def test_unknown_size_says_which_there_are() -> None:
     with pytest.raises(BacklineError) as error:
         topology("lab", "huge")
-    assert "small, full" in error.value.hint
+    assert "small, full, wide" in error.value.hint
 
 
 def test_taken_port_is_named_before_any_host_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
