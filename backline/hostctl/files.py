@@ -15,8 +15,10 @@ from pathlib import Path
 
 from .errors import HostctlError
 from .host import Host
+from .rest import Rest
 
 LOCK_WAIT = 10.0
+TRASH = ".*.trash"
 
 
 def fsync_folder(folder: Path) -> None:
@@ -81,9 +83,20 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def remove_gently(host: Host, path: Path) -> None:
+    """Remove a folder and all below it while others work."""
+    rest = Rest(host)
+    for folder, folders, names in os.walk(path, topdown=False):
+        here = Path(folder)
+        for name in (*names, *(name for name in folders if (here / name).is_symlink())):
+            (here / name).unlink()
+        here.rmdir()
+        rest()
+
+
 def clean_leftovers(releases: Path) -> None:
     """Remove what an unfinished stage or prune left beside the releases."""
-    for pattern in (".*.incoming", ".*.partial", ".*.trash"):
+    for pattern in (".*.incoming", ".*.partial", TRASH):
         for leftover in releases.glob(pattern):
             remove_tree(leftover)
 

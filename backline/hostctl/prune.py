@@ -68,7 +68,11 @@ def prune(host: Host, request: Request) -> dict[str, object]:
             doomed = choose(staged, known, needed, keep)
             for release in doomed:
                 _throw_away(host, request, app, known, release)
-        files.clean_leftovers(host.path(f"{app.root}/releases"))
+        host.yield_cpu()
+        releases = host.path(f"{app.root}/releases")
+        for trash in releases.glob(files.TRASH):
+            files.remove_gently(host, trash)
+        files.clean_leftovers(releases)
     _clean_uploads(host, set(staged))
     kept = [release for release in staged if release not in doomed]
     return {"removed": doomed, "kept": kept, "protected": sorted(needed)}

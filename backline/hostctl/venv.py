@@ -16,6 +16,7 @@ from pathlib import Path
 from . import settings, wheels
 from .errors import HostctlError
 from .host import Host
+from .rest import Rest
 from .settings import App, Manifest
 
 MARKER = ".backline.json"  # in the venv: what it was made from
@@ -33,11 +34,13 @@ def build(host: Host, app: App, manifest: Manifest, folder: Path) -> None:
     venv = _empty(host, python, folder / "venv", final)
     key = _key(manifest, version)
     donor = _donor(host, app, key)
+    rest = Rest(host)
     if donor is not None:
-        _link(donor, venv)
+        _link(donor, venv, rest)
     else:
         for wheel in sorted((folder / "wheelhouse").glob("*.whl")):
             wheels.install(wheel, venv)
+            rest()
         compile_all(host, python, venv.folder / "lib", folder, final)
     compile_all(host, python, folder / "app", folder, final)
     (venv.folder / MARKER).write_text(json.dumps({"key": key, "python": version}) + "\n")
@@ -94,8 +97,13 @@ def _donor(host: Host, app: App, key: str) -> Path | None:
     return None
 
 
-def _link(donor: Path, venv: wheels.Venv) -> None:
+def _link(donor: Path, venv: wheels.Venv, rest: Rest) -> None:
     """Fill a venv with hard links to another one's files; scripts get their own first line."""
+
+    def link(source: str, target: str) -> None:
+        os.link(source, target)
+        rest()
+
     for entry in donor.iterdir():
         if entry.is_symlink() or not entry.is_dir() or entry.name == "bin":
             continue
@@ -103,7 +111,7 @@ def _link(donor: Path, venv: wheels.Venv) -> None:
             entry,
             venv.folder / entry.name,
             symlinks=True,
-            copy_function=os.link,
+            copy_function=link,
             dirs_exist_ok=True,
         )
     old, new = f"#!{donor}/bin/python\n".encode(), f"#!{venv.python}\n".encode()

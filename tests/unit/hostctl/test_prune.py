@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backline.hostctl import files
+from backline.hostctl.host import Host
 from backline.hostctl.prune import choose
 
 from .fake_host import PROCESSES, R1, R2, R3, Lab
@@ -155,3 +158,24 @@ def test_status_tells_live_and_warm_apart(lab: Lab) -> None:
         "id": R1, "version": "1.1", "processes": sorted(PROCESSES), "state": "staged",
         "migrated": [], "tar": False,
     }  # fmt: skip
+
+
+def test_trash_is_removed_with_rests_and_links_are_not_followed(tmp_path: Path) -> None:
+    """What serves on the host goes first; a link to elsewhere leads nobody there."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("")
+    trash = tmp_path / "trash"
+    for number in range(5):
+        (trash / f"{number}" / "deep").mkdir(parents=True)
+        (trash / f"{number}" / "file").write_text("")
+        (trash / f"{number}" / "link").symlink_to(outside)
+    now, rests = [0.0], []
+
+    def clock() -> float:
+        now[0] += 1.0  # every look at the clock is a second of work
+        return now[0]
+
+    files.remove_gently(Host(tmp_path, boottime=clock, sleep=rests.append), trash)
+    assert not trash.exists() and (outside / "kept").exists()
+    assert rests[0] == 3.0 and sum(rests) == 15.0
