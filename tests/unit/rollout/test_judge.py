@@ -8,8 +8,12 @@ from backline.rollout.sample import Sample
 OLD, NEW = "old", "new"
 
 
-def samples(count: int, ms: float = 20, failed: int = 0, release: str | None = NEW) -> list[Sample]:
-    good = [Sample(0, ms, 200, None, release, "/") for _ in range(count - failed)]
+def samples(
+    count: int, ms: float = 20, failed: int = 0, release: str | None = NEW, seconds: float = 10.0
+) -> list[Sample]:
+    """So many answers, spread over `seconds`."""
+    times = [seconds * number / max(1, count - 1) for number in range(count)]
+    good = [Sample(time, ms, 200, None, release, "/") for time in times[failed:]]
     return good + [Sample(0, ms, 502, None, None, "/songs") for _ in range(failed)]
 
 
@@ -53,6 +57,20 @@ def test_slower_counts_when_it_is_both_much_and_many_times() -> None:
     assert well(20, 300) is False
     assert well(400, 700) is True  # not twice
     assert well(400, 900) is False
+
+
+def test_a_hiccup_is_no_verdict() -> None:
+    before = samples(100, release=OLD)
+    assert judge(before, samples(33, 305, seconds=1.7), NEW, [OLD]).well is True
+    assert judge(before, samples(33, 305, seconds=6.0), NEW, [OLD]).well is False
+
+
+def test_slowness_that_the_old_release_shares_is_not_held_against_the_new_one() -> None:
+    before = samples(100, release=OLD)
+    assert judge(before, samples(50, 900) + samples(50, 700, release=OLD), NEW, [OLD]).well is True
+    assert judge(before, samples(50, 900) + samples(50, release=OLD), NEW, [OLD]).well is False
+    alone = judge(before, samples(50, 900) + samples(2, 700, release=OLD), NEW, [OLD])
+    assert alone.well is False, "two answers say nothing of the old release"
 
 
 def test_latency_says_nothing_without_a_comparison() -> None:
