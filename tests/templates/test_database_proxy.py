@@ -30,14 +30,16 @@ def config(**more: Any) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("backend", "question"), [("primary", "/primary"), ("replicas", "/replica?lag=16MB")]
 )
-def test_pgbouncer_has_to_listen_and_patroni_to_say_so(backend: str, question: str) -> None:
+def test_pgbouncer_has_to_answer_and_patroni_to_say_so(backend: str, question: str) -> None:
     lines = config()[f"backend {backend}"]
-    checks = [line for line in lines if line.startswith("http-check")]
+    checks = [line for line in lines if line.startswith("tcp-check")]
     assert checks == [
-        "http-check connect port 6432",
-        "http-check connect port 8008 ssl",
-        f"http-check send meth OPTIONS uri {question} ver HTTP/1.1 hdr Host patroni hdr Connection close",
-        "http-check expect status 200",
+        "tcp-check connect port 6432",
+        "tcp-check send-binary 0000000804d2162f",
+        "tcp-check expect binary 53",
+        "tcp-check connect port 8008 ssl",
+        rf'tcp-check send "OPTIONS {question} HTTP/1.0\r\n\r\n"',
+        'tcp-check expect string " 200 OK"',
     ]
 
 

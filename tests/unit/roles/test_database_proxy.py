@@ -59,23 +59,26 @@ def test_without_an_answer_everybody_begins_as_down(proxy: ModuleType, known: st
 
 STAT = """# pxname,svname,qcur,qmax,scur,smax,slim,status,
 writer,FRONTEND,,,3,9,500,OPEN,
-primary,db1,0,0,{0},9,,{1},
-primary,db2,0,0,{2},9,,{3},
+primary,db1,0,0,3,9,,{0},
+primary,db2,0,0,0,9,,{1},
 primary,BACKEND,0,0,3,9,100,UP,
 metrics,FRONTEND,,,1,1,500,OPEN,
 """
+# As HAProxy 2.6 says it, shortened.
+SESSIONS = """0x559735b8f8a0: proto=tcpv4 src=127.0.0.1:42164 fe=writer be=primary srv=db1 ts=00 epoch=0
+0x559735b8f8b0: proto=tcpv4 src=127.0.0.1:42165 fe=reader be=primary srv=db2 ts=00 epoch=0
+0x559735b8f8c0: proto=tcpv4 src=127.0.0.1:42166 fe=metrics be=metrics srv=<none> ts=00 epoch=0
+0x7f4ef0041080: proto=sockpair src=unix:2 fe=GLOBAL be=<NONE> srv=<none> ts=00 epoch=0 age=0s
+
+"""
+ONE, TWO = ("0x559735b8f8a0", ("primary", "db1")), ("0x559735b8f8b0", ("primary", "db2"))
 
 
-def stat(proxy: ModuleType, *words: object) -> dict[tuple[str, str], tuple[str, int]]:
-    found: dict[tuple[str, str], tuple[str, int]] = proxy.servers(STAT.format(*words))
-    return found
-
-
-def test_only_servers_are_read(proxy: ModuleType) -> None:
-    assert stat(proxy, 3, "UP", 0, "DOWN") == {
-        ("primary", "db1"): ("UP", 3),
-        ("primary", "db2"): ("DOWN", 0),
-    }
+def test_only_servers_and_their_sessions_are_read(proxy: ModuleType) -> None:
+    found = proxy.servers(STAT.format("UP", "DOWN"))
+    assert found == {("primary", "db1"): "UP", ("primary", "db2"): "DOWN"}
+    assert proxy.sessions(SESSIONS) == [ONE, TWO]
+    assert proxy.servers("") == {} and proxy.sessions("\n") == []
 
 
 @pytest.mark.parametrize(
@@ -90,17 +93,14 @@ def test_only_servers_are_read(proxy: ModuleType) -> None:
     ],
 )
 def test_an_old_worker_lets_go_of_who_is_down(proxy: ModuleType, state: str, gone: bool) -> None:
-    now = stat(proxy, 0, state, 0, "UP")
-    then = stat(proxy, 3, "UP", 2, "UP")
-    assert proxy.let_go(now, then) == ([("primary", "db1")] if gone else [])
+    now = proxy.servers(STAT.format(state, "UP"))
+    assert proxy.let_go(now, proxy.sessions(SESSIONS)) == ([ONE] if gone else [])
 
 
 def test_and_of_who_is_not_configured_any_more(proxy: ModuleType) -> None:
-    now = {("primary", "db2"): ("UP", 0)}
-    assert proxy.let_go(now, stat(proxy, 3, "UP", 2, "UP")) == [("primary", "db1")]
+    now = {("primary", "db2"): "UP"}
+    assert proxy.let_go(now, proxy.sessions(SESSIONS)) == [ONE]
 
 
-def test_but_not_of_who_has_no_connections_nor_when_nothing_is_known(proxy: ModuleType) -> None:
-    then = stat(proxy, 0, "UP", 2, "UP")
-    assert proxy.let_go(stat(proxy, 0, "DOWN", 0, "UP"), then) == []
-    assert proxy.let_go({}, then) == []
+def test_but_of_nobody_when_nothing_is_known(proxy: ModuleType) -> None:
+    assert proxy.let_go({}, proxy.sessions(SESSIONS)) == []

@@ -14,9 +14,10 @@ import time
 
 
 def reach(port, timeout=3):
-    """A connection and the name it greets with; None and `-` when nobody is there."""
+    """A connection and the name that answers; None and `-` when nobody is there."""
     try:
         connection = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        connection.sendall(b"who")
         name = connection.recv(100).decode().strip()
     except OSError:
         return None, "-"

@@ -1,15 +1,21 @@
-"""PgBouncer in miniature: greets with its host's name, then gives back what it hears."""
+"""PgBouncer in miniature: agrees to TLS; tells others its host's name, then gives back what it hears."""
 
 import socketserver
 import sys
 
 NAME = sys.argv[1]
+ADDRESS = (f"127.0.1.{NAME[-1]}", int(sys.argv[2]) if len(sys.argv) > 2 else 6432)
+SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
 class Echo(socketserver.BaseRequestHandler):
     def handle(self):
         try:
-            self.request.sendall(f"{NAME}\n".encode())
+            heard = self.request.recv(4096)
+            if heard == SSL_REQUEST:
+                self.request.sendall(b"S")
+                return
+            self.request.sendall(f"{NAME}\n".encode() if heard else b"")
             while heard := self.request.recv(4096):
                 self.request.sendall(heard)
         except OSError:
@@ -22,4 +28,4 @@ class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 200
 
 
-Server((f"127.0.1.{NAME[-1]}", 6432), Echo).serve_forever()
+Server(ADDRESS, Echo).serve_forever()
