@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -13,9 +11,12 @@ from ansible.module_utils.database_etcd import (
     Etcd,
     EtcdError,
     again,
+    become_root,
     context,
     encoded,
+    failure,
     prefix_end,
+    wrong_password,
 )
 
 DOCUMENTATION = """
@@ -59,48 +60,6 @@ done: {description: What was changed., type: list, returned: always}
 """
 
 
-class Refused(Exception):
-    """What a person has to decide."""
-
-
-def remembered(path: str) -> str:
-    """Return root's password as the file for etcdctl has it; empty without one."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return ""
-    found = [shlex.split(line) for line in lines if line.startswith("ETCDCTL_PASSWORD=")]
-    return found[0][0].partition("=")[2] if found else ""
-
-
-def wrong(error: EtcdError) -> bool:
-    """Whether etcd refused a password, rather than that it could not be asked."""
-    return "authentication failed" in error.reason
-
-
-def sign_in(etcd: Etcd, password: str, before: str, seconds: int) -> tuple[bool, bool]:
-    """Become root; return whether authentication is enabled, and whether only the password of before did."""
-
-    def attempt() -> tuple[bool, bool]:
-        try:
-            return etcd.sign_in("root", password), False
-        except EtcdError as error:
-            if not wrong(error) or not before or before == password:
-                raise
-        return etcd.sign_in("root", before), True
-
-    try:
-        return attempt()
-    except EtcdError as error:
-        if wrong(error):
-            raise Refused(
-                "etcd's root has another password than database_etcd_root_password, and than the "
-                "one that this host remembers"
-            ) from error
-        again(lambda: etcd.call("/cluster/member/list", {}), seconds)
-    return attempt()
-
-
 def missing(etcd: Etcd, user: str, prefix: str) -> list[tuple[str, str, dict[str, Any]]]:
     """Return the calls that make users and roles complete: (what for people, path, body)."""
     users = etcd.call("/auth/user/list", {}).get("users", [])
@@ -137,7 +96,7 @@ def differs(etcd: Etcd, user: str, password: str) -> bool:
     try:
         return not other.sign_in(user, password)
     except EtcdError as error:
-        if not wrong(error):
+        if not wrong_password(error):
             raise
         return True
 
@@ -148,8 +107,8 @@ def keep(etcd: Etcd, given: dict[str, Any], dry: bool) -> list[str]:
         given["user"],
         {"root": given["root_password"], given["user"]: given["password"]},
     )
-    enabled, stale = sign_in(
-        etcd, given["root_password"], remembered(given["remembered"]), given["seconds"]
+    enabled, stale = become_root(
+        etcd, given["root_password"], given["remembered"], given["seconds"]
     )
     done = []
 
@@ -204,10 +163,8 @@ def main() -> None:
     try:
         etcd = Etcd(module.params["endpoints"], context(tls["ca"], tls["certificate"], tls["key"]))
         done = keep(etcd, module.params, module.check_mode)
-    except Refused as refusal:
-        module.fail_json(msg=f"{refusal}. Nothing was changed.")
     except (EtcdError, OSError) as error:
-        module.fail_json(msg=f"etcd ({', '.join(module.params['endpoints'])}): {error}")
+        module.fail_json(msg=failure(error, module.params["endpoints"]))
     else:
         module.exit_json(changed=bool(done), done=done)
 

@@ -12,7 +12,9 @@ from ansible.module_utils.database_etcd import (
     EtcdError,
     Member,
     again,
+    become_root,
     context,
+    failure,
     spare,
 )
 
@@ -40,6 +42,10 @@ options:
   wanted: {description: Names of all members that there should be., default: [], type: list, elements: str}
   wanted_urls: {description: Their peer URLs., default: [], type: list, elements: str}
   password: {description: "Password of root, for when authentication is enabled.", required: true, type: str}
+  remembered:
+    description: File with a line ETCDCTL_PASSWORD=..., root's password of before.
+    type: path
+    required: true
   tls: {description: "Paths of ca, certificate and key.", required: true, type: dict}
   seconds: {description: How long to wait for the others to be ready for the change., default: 60, type: int}
 author: Backline
@@ -47,7 +53,7 @@ author: Backline
 EXAMPLES = """
 - database_etcd_member:
     {state: joining, name: db2, peer_url: "https://198.51.100.32:2380", endpoints: ["https://198.51.100.31:2379"],
-     password: "{{ secret }}", tls: "{{ database_tls }}"}
+     password: "{{ secret }}", remembered: /etc/etcd/etcdctl.env, tls: "{{ database_tls }}"}
 """
 RETURN = """
 initial_cluster: {description: "ETCD_INITIAL_CLUSTER of the new member.", type: str, returned: when joining}
@@ -169,7 +175,7 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if given["state"] == "serving":
         serving(etcd, given["seconds"])
         return {"changed": False, "removed": []}
-    again(lambda: etcd.sign_in("root", given["password"]), 10)
+    become_root(etcd, given["password"], given["remembered"], 10)
     name, peer_url, dry = given["name"], given["peer_url"], module.check_mode
     if given["state"] == "joining":
         if dry:
@@ -195,6 +201,7 @@ def main() -> None:
             "wanted": {"type": "list", "elements": "str", "default": []},
             "wanted_urls": {"type": "list", "elements": "str", "default": []},
             "password": {"required": True, "no_log": True},
+            "remembered": {"required": True, "type": "path"},
             "tls": TLS_OPTIONS,
             "seconds": {"type": "int", "default": 60},
         },
@@ -205,7 +212,7 @@ def main() -> None:
     except Refused as refusal:
         module.fail_json(msg=f"{refusal}. Nothing was changed by this step.")
     except (EtcdError, OSError) as error:
-        module.fail_json(msg=f"etcd ({', '.join(module.params['endpoints'])}): {error}")
+        module.fail_json(msg=failure(error, module.params["endpoints"]))
 
 
 if __name__ == "__main__":

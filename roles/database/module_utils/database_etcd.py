@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import shlex
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -104,6 +106,48 @@ class Etcd:
             except EtcdError:
                 continue
         return False
+
+
+def wrong_password(error: EtcdError) -> bool:
+    """Whether etcd refused a password, rather than that it could not be asked."""
+    return "authentication failed" in error.reason
+
+
+def failure(error: Exception, endpoints: list[str]) -> str:
+    """Return for people why a module gave up, and what to do if there is more to do than to look there."""
+    if isinstance(error, EtcdError) and wrong_password(error):
+        return (
+            "etcd's root has another password than database_etcd_root_password, and than this host "
+            "remembers. Apply the role where /etc/etcd/etcdctl.env has it first. Nothing was changed."
+        )
+    return f"etcd ({', '.join(endpoints)}): {error}"
+
+
+def become_root(etcd: Etcd, password: str, remembered: str, seconds: float) -> tuple[bool, bool]:
+    """Sign in as root; return whether authentication is enabled, and whether only the password of before did.
+
+    remembered: file for etcdctl, with root's password as it was when the role was last applied.
+    Raises EtcdError when nobody answers within seconds, or neither password is right.
+    """
+    # Whoever may not sign in may still see the members: wait until there is somebody to ask.
+    again(lambda: etcd.call("/cluster/member/list", {}), seconds)
+    try:
+        return etcd.sign_in("root", password), False
+    except EtcdError as error:
+        before = remembered_password(remembered)
+        if not wrong_password(error) or before in ("", password):
+            raise
+    return etcd.sign_in("root", before), True
+
+
+def remembered_password(path: str) -> str:
+    """Return root's password as the file for etcdctl has it; empty without one."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return ""
+    found = [shlex.split(line) for line in lines if line.startswith("ETCDCTL_PASSWORD=")]
+    return found[0][0].partition("=")[2] if found else ""
 
 
 def read_member(member: dict[str, Any]) -> Member:
