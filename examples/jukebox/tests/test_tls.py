@@ -1,0 +1,188 @@
+"""With TLS the jukebox talks to the database and the brokers that it was told of, and to nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from celery import Celery
+from kombu import Connection
+
+from jukebox import amqps
+from tests.certificates import Authority
+from tests.conftest import ROOT
+from tests.postgres import Cluster
+from tests.settings import ENVIRONMENT
+
+HEADER = b"AMQP\0\0\x09\x01"
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("pki") / "ours")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("pki") / "other")
+
+
+@pytest.fixture(scope="module")
+def database(ours: Authority) -> Iterator[int]:
+    """The port of a PostgreSQL that is called `database` and listens with TLS."""
+    cluster = Cluster()
+    files = [shutil.copy(path, cluster.folder) for path in ours.sign("DNS:database")]
+    for file in files:
+        if cluster.user:
+            shutil.chown(file, cluster.user)
+    Path(files[1]).chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    cluster.start(
+        *("-c listen_addresses=127.0.0.1", f"-c port={port}", "-c ssl=on"),
+        *(f"-c ssl_cert_file={files[0]}", f"-c ssl_key_file={files[1]}"),
+    )
+    yield port
+    cluster.stop()
+
+
+def options(**environ: str) -> dict[str, object]:
+    """What Django hands to libpq under this environment, in a process of its own."""
+    asked = (
+        "from jukebox.settings import DATABASES as d; import json;"
+        "print(json.dumps({'host': d['default']['HOST'], **d['default']['OPTIONS']}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=ROOT, env={**os.environ, **ENVIRONMENT, **environ},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def ask(port: int, ca: Path, host: str = "database") -> bool | None:
+    """Whether a connection to the database, as the jukebox makes it, is encrypted."""
+    told = options(
+        JUKEBOX_DATABASE_HOSTS=host,
+        JUKEBOX_DATABASE_HOSTADDR="127.0.0.1",
+        JUKEBOX_DATABASE_SSLMODE="verify-full",
+        JUKEBOX_DATABASE_SSLROOTCERT=str(ca),
+    )
+    with psycopg.connect(port=port, user=Cluster.superuser, dbname="postgres", **told) as link:  # type: ignore[arg-type]
+        row = link.execute("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").fetchone()
+        return row and row[0]
+
+
+def test_without_a_word_of_tls_libpq_is_told_none() -> None:
+    assert not {"sslmode", "sslrootcert", "hostaddr"} & set(options())
+
+
+def test_the_database_proves_its_name_through_a_proxy(database: int, ours: Authority) -> None:
+    assert ask(database, ours.ca)
+
+
+def test_a_database_that_proves_nothing_is_refused(
+    database: int, ours: Authority, other: Authority
+) -> None:
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        ask(database, other.ca)
+    with pytest.raises(psycopg.OperationalError, match="does not match host name"):
+        ask(database, ours.ca, host="elsewhere")
+
+
+class Broker:
+    """A broker that shakes hands, notes what it is told first, and says goodbye."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.heard = b""
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, key)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        link, _ = self._server.accept()
+        with link:
+            try:
+                with self._context.wrap_socket(link, server_side=True) as safe:
+                    self.heard = safe.recv(8)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self._thread.join(5)
+        self._server.close()
+
+
+@pytest.fixture
+def broker(ours: Authority) -> Iterator[Broker]:
+    started = Broker(*ours.sign("DNS:localhost"))
+    yield started
+    started.close()
+
+
+def connect(url: str, ca: Path) -> None:
+    """Opens a connection as the jukebox does, to the first broker that it trusts."""
+    app = Celery(broker=url, set_as_current=False)
+    app.conf.broker_use_ssl = amqps.settings(str(ca))
+    with app.connection(connect_timeout=2) as link:
+        link.ensure_connection(
+            max_retries=max(1, len(link.alt)), interval_start=0, interval_step=0, interval_max=0
+        )
+
+
+def url_of(port: int, host: str = "localhost") -> str:
+    return f"amqps://ada:pw@{host}:{port}/jukebox"
+
+
+def test_a_broker_that_proves_its_name_is_spoken_to(broker: Broker, ours: Authority) -> None:
+    with pytest.raises(Exception, match="") as caught:
+        connect(url_of(broker.port), ours.ca)
+    broker.close()
+    # It hung up, after a handshake that was good.
+    assert not isinstance(caught.value, ssl.SSLError) and broker.heard == HEADER
+
+
+def test_the_next_broker_is_expected_to_prove_its_own_name(broker: Broker, ours: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        dead: int = gone.getsockname()[1]
+    with pytest.raises(OSError):
+        connect(f"{url_of(dead, '127.0.0.1')};{url_of(broker.port)}", ours.ca)
+    broker.close()
+    assert broker.heard == HEADER
+
+
+@pytest.mark.parametrize(
+    ("names", "days", "signed", "why"),
+    [
+        ("DNS:localhost", 1, "other", "certificate verify failed"),
+        ("DNS:elsewhere", 1, "ours", "[Hh]ostname mismatch"),
+        ("DNS:localhost", -1, "ours", "certificate has expired"),
+    ],
+)
+def test_a_broker_that_proves_nothing_hears_nothing(
+    ours: Authority, other: Authority, names: str, days: int, signed: str, why: str
+) -> None:
+    broker = Broker(*{"ours": ours, "other": other}[signed].sign(names, days))
+    with pytest.raises(Exception, match=why):
+        connect(url_of(broker.port), ours.ca)
+    broker.close()
+    assert broker.heard == b""
+
+
+def test_without_tls_nothing_changes() -> None:
+    assert Celery(broker="amqp://ada:pw@broker1//", set_as_current=False).connection().ssl is False
+    assert Connection("amqps://broker1//").transport.driver_type == "amqp"
