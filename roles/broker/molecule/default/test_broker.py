@@ -188,7 +188,8 @@ def test_a_poisoned_job_is_kept_as_a_dead_letter(host, client):
 def test_limits_fit_the_host_and_a_change_reached_the_daemon(host):
     limits = host.check_output(
         "rabbitmqctl -q eval '{vm_memory_monitor:get_memory_limit(),"
-        " rabbit_disk_monitor:get_disk_free_limit(), application:get_env(rabbit, consumer_timeout), erlang:system_info(schedulers)}.'"
+        " rabbit_disk_monitor:get_disk_free_limit(),"
+        " application:get_env(rabbit, consumer_timeout), erlang:system_info(schedulers)}.'"
     )
     assert limits == "{256000000,1024000000,{ok,10800000},1}"
 
