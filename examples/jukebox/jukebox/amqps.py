@@ -26,6 +26,5 @@ class Transport(SSLTransport):
         return super().establish_connection()
 
 
-def register() -> None:
-    """Has kombu take it for amqps://, also where it goes on to the next of several URLs."""
-    kombu.transport.TRANSPORT_ALIASES["amqps"] = f"{__name__}:{Transport.__name__}"
+#: For all of amqps://, also where kombu goes on to the next of several URLs.
+kombu.transport.TRANSPORT_ALIASES["amqps"] = f"{__name__}:{Transport.__name__}"

@@ -8,10 +8,7 @@ import os
 from celery import Celery
 from celery.signals import setup_logging
 
-from jukebox import amqps
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "jukebox.settings")
-amqps.register()
 
 app = Celery("jukebox")
 app.config_from_object("django.conf:settings", namespace="CELERY")
