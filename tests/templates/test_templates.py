@@ -334,16 +334,40 @@ def test_an_environment_file_survives_quotes_and_backslashes() -> None:
     assert text.splitlines()[-2:] == ['A="plain"', 'B="a\\"b\\\\c"']
 
 
-def test_the_broker_lets_no_guest_in_and_knows_its_peers() -> None:
-    text = render(
-        "broker",
-        "rabbitmq.conf.j2",
-        ansible_facts=FACTS,
-        inventory_hostname="broker1",
-        broker_address="198.51.100.41",
-        broker_members=[{"name": f"broker{n}", "address": f"198.51.100.4{n}"} for n in (1, 2, 3)],
-    )
+BROKER = {
+    "ansible_facts": FACTS,
+    "inventory_hostname": "broker1",
+    "broker_address": "198.51.100.41",
+    "broker_members": [{"name": f"broker{n}", "address": f"198.51.100.4{n}"} for n in (1, 2, 3)],
+    "broker_tls": {
+        "ca": "/p/ca.pem",
+        "certificate": "/p/host.pem",
+        "key": "/p/host.key",
+        "group": "pki",
+    },
+}
+
+
+def test_the_broker_lets_nobody_in_without_tls() -> None:
+    lines = render("broker", "rabbitmq.conf.j2", **BROKER).splitlines()
+    assert "listeners.tcp = none" in lines
+    assert "listeners.ssl.1 = 198.51.100.41:5671" in lines
+    assert "prometheus.tcp.ip = 198.51.100.41" in lines
+    assert not any("loopback_users" in line for line in lines)
+    only = render("broker", "rabbitmq.conf.j2", **BROKER, broker_tls_versions=["tlsv1.3"])
+    assert "renegotiat" not in only and "ssl_options.versions.2" not in only
+
+
+def test_a_new_broker_finds_its_peers() -> None:
+    text = render("broker", "members.conf.j2", **BROKER)
     for number in (1, 2, 3):
-        assert f"rabbit@broker{number}" in text
-    assert "198.51.100.41:5672" in text
-    assert "loopback_users.guest = false" not in text
+        assert f"classic_config.nodes.{number} = rabbit@broker{number}" in text
+
+
+def test_brokers_and_their_tools_talk_tls_to_each_other() -> None:
+    text = render("broker", "inter_node_tls.config.j2", **BROKER)
+    assert text.count("{verify, verify_peer}") == 2
+    assert text.count("{versions, ['tlsv1.3','tlsv1.2']}") == 2
+    assert text.count("{fail_if_no_peer_cert, true}") == 1
+    environment = render("broker", "rabbitmq-env.conf.j2", **BROKER)
+    assert environment.count("-proto_dist inet_tls -ssl_dist_optfile") == 2
