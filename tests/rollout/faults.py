@@ -29,10 +29,9 @@ def frozen(fleet: Fleet, host: str) -> Iterator[None]:
 def cut(fleet: Fleet, host: str) -> Iterator[None]:
     """No packet of ours reaches the host's sshd any more; listeners still reach it."""
     inside = ("exec", fleet.container(host), "nft")
-    podman(*inside, "add table inet cut")
+    rule = "type filter hook input priority -300\ntcp dport 22 drop"
+    podman(*inside, f"table inet cut {{\nchain input {{\n{rule}\n}}\n}}")  # at once
     try:
-        podman(*inside, "add chain inet cut input { type filter hook input priority -300 ; }")
-        podman(*inside, "add rule inet cut input tcp dport 22 drop")
         yield
     finally:
         podman(*inside, "delete table inet cut")
