@@ -65,9 +65,9 @@ def _show(plan: Plan, run: Run, options: Options) -> None:
         console.line(event.as_json(run.id, _now()))
     else:
         console.show_plan(plan)
-        if options.missing:
-            away = ", ".join(options.missing)
-            console.console().print(f"  without   {away}: no answer", style="yellow", markup=False)
+        for host, error in options.missing.items():
+            text = f"  without   {host}: {error.message}"
+            console.console().print(text, style="yellow", markup=False)
 
 
 def _roll(

@@ -27,10 +27,13 @@ def frozen(fleet: Fleet, host: str) -> Iterator[None]:
 
 @contextmanager
 def cut(fleet: Fleet, host: str) -> Iterator[None]:
-    """No packet of ours reaches the host's sshd any more; listeners still reach it."""
+    """No packet reaches the host's sshd any more, and none leaves it; listeners still reach the host."""
     inside = ("exec", fleet.container(host), "nft")
-    rule = "type filter hook input priority -300\ntcp dport 22 drop"
-    podman(*inside, f"table inet cut {{\nchain input {{\n{rule}\n}}\n}}")  # at once
+    ways = [
+        f"chain {way} {{\ntype filter hook {way} priority -300\ntcp {port} 22 drop\n}}"
+        for way, port in (("input", "dport"), ("output", "sport"))
+    ]
+    podman(*inside, "table inet cut {\n" + "\n".join(ways) + "\n}")  # at once
     try:
         yield
     finally:

@@ -28,9 +28,10 @@ def quiet(fleet: Fleet, step: str = "") -> Iterator[tuple[str, dict[str, set[str
     """
     before = live(fleet)
     release = build_fat(46) if step == "ship" else build_kind("line")
-    yield release, before
-    # However many hosts still have something to take back; 1 if none has.
-    assert fab(fleet, "deploy.abort", expect=None).code in (0, 1)
+    try:
+        yield release, before
+    finally:  # however many hosts still have something to take back; 1 if none has
+        assert fab(fleet, "deploy.abort", expect=None).code in (0, 1)
     assert live(fleet) == before
 
 
