@@ -65,8 +65,11 @@ def _show(plan: Plan, run: Run, options: Options) -> None:
         console.line(event.as_json(run.id, _now()))
     else:
         console.show_plan(plan)
+        reasons: dict[str, list[str]] = {}
         for host, error in options.missing.items():
-            text = f"  without   {host}: {error.message}"
+            reasons.setdefault(error.message, []).append(host)
+        for why, away in reasons.items():
+            text = f"  without   {', '.join(away)}: {why}"
             console.console().print(text, style="yellow", markup=False)
 
 
