@@ -104,7 +104,7 @@ def test_a_host_falls_silent(fleet: Fleet, usual: float, kind: str, step: str) -
 
 
 def test_a_full_disk_stops_the_deploy_before_anything_is_touched(fleet: Fleet) -> None:
-    with quiet(fleet) as (release, _), faults.full_disk(fleet, VICTIM, spare=40):
+    with quiet(fleet) as (release, _), faults.full_disk(fleet, VICTIM, spare=10):
         answer = fab(fleet, "deploy", "--release", release, *QUICK, *changing(fleet), expect=None)
         assert answer.code == 1, answer.err
         assert VICTIM in answer.err and "no process was touched" in answer.err
