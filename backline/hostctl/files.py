@@ -83,9 +83,8 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def remove_gently(host: Host, path: Path) -> None:
+def remove_gently(path: Path, rest: Rest) -> None:
     """Remove a folder and all below it while others work."""
-    rest = Rest(host)
     for folder, folders, names in os.walk(path, topdown=False):
         here = Path(folder)
         for name in (*names, *(name for name in folders if (here / name).is_symlink())):

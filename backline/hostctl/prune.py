@@ -8,6 +8,7 @@ from pathlib import Path
 from . import files, record, settings, state, units
 from .host import Host
 from .names import RELEASE, Request
+from .rest import Rest
 from .settings import App
 
 UPLOAD_LIFETIME = 24 * 3600.0
@@ -69,9 +70,9 @@ def prune(host: Host, request: Request) -> dict[str, object]:
             for release in doomed:
                 _throw_away(host, request, app, known, release)
         host.yield_cpu()
-        releases = host.path(f"{app.root}/releases")
+        releases, rest = host.path(f"{app.root}/releases"), Rest(host)
         for trash in releases.glob(files.TRASH):
-            files.remove_gently(host, trash)
+            files.remove_gently(trash, rest)
         files.clean_leftovers(releases)
     _clean_uploads(host, set(staged))
     kept = [release for release in staged if release not in doomed]

@@ -15,8 +15,6 @@ LEVEL = 9
 WINDOW = 31
 """log2 of how far back a match may lie: the whole of the old tar and of the new one."""
 SECONDS = 600.0
-NICE = 15
-"""It takes every processor there is; whoever measures or serves on this machine goes first."""
 WORTH = 0.7
 """A patch that is not smaller than this share of the archive is not worth its trouble."""
 
@@ -57,8 +55,7 @@ def _make(old: Path, new: Path, out: Path) -> None:
 
 
 def _zstd(*words: str) -> None:
-    argv = ["zstd", "-q", "-f", "--no-progress", *words]
-    done = local.run(argv, deadline=SECONDS, nice=NICE)
+    done = local.run(["zstd", "-q", "-f", "--no-progress", *words], deadline=SECONDS)
     if done.code:
         raise BacklineError(
             f"zstd could not make a patch: {done.stderr.strip()[-300:]}",

@@ -110,7 +110,7 @@ def missing(found: Found, errors: Mapping[str, HostError]) -> dict[str, HostErro
         return {}
     away = {host: errors[host] for host in unfold(found.hosts) if host in errors}
     strange = {
-        host: HostError(host, f"run {found.run} never reached it", code=STRANGER)
+        host: HostError(host, f"knows nothing of run {found.run}, or no more", code=STRANGER)
         for host, serves in found.strangers.items()
         if not serves
     }

@@ -65,9 +65,12 @@ def _show(plan: Plan, run: Run, options: Options) -> None:
         console.line(event.as_json(run.id, _now()))
     else:
         console.show_plan(plan)
-        if options.missing:
-            away = ", ".join(options.missing)
-            console.console().print(f"  without   {away}: no answer", style="yellow", markup=False)
+        reasons: dict[str, list[str]] = {}
+        for host, error in options.missing.items():
+            reasons.setdefault(error.message, []).append(host)
+        for why, away in reasons.items():
+            text = f"  without   {', '.join(away)}: {why}"
+            console.console().print(text, style="yellow", markup=False)
 
 
 def _roll(

@@ -92,14 +92,19 @@ def _ensure_image() -> None:
         machine.fit(name, say)
 
 
-def _ensure_browser() -> None:
-    """The report's page is looked at by a real browser; without one those tests are skipped."""
+def _ensure_program(name: str, *packages: str) -> None:
+    """Debian's packages with a program that tests use."""
     import shutil
 
     from backline.lab import machine
 
-    if not shutil.which("chromium"):
-        machine.install(("chromium", "fonts-dejavu-core"), "chromium", say)
+    if not shutil.which(name):
+        machine.install(packages, name, say)
+
+
+def _ensure_browser() -> None:
+    """The report's page is looked at by a real browser; without one those tests are skipped."""
+    _ensure_program("chromium", "chromium", "fonts-dejavu-core")
 
 
 def _fleet_step() -> Step:
@@ -180,6 +185,8 @@ def rollout(c: Context, only: str = "", env: str = "", keep: bool = False) -> No
     """Test the rollout engine: state machine first, then faults at every step on a real fleet."""
     names = _chosen(only, _scenarios_of("rollout"))
     _ensure_image()
+    _ensure_program("faketime", "faketime")  # a controller whose clock is wrong
+    _ensure_program("strace", "strace")  # when the first packet of a rollback leaves
     machine: list[str | Path] = [BIN / "python", "-m", "pytest"]
     machine += ["tests/unit/rollout", "tests/unit/hostctl"]
     argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]

@@ -33,19 +33,14 @@ def run(
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
     deadline: float | None = None,
-    nice: int = 0,
 ) -> Done:
-    """Runs `argv` (no shell) with `env` added to ours, and returns what it said; `deadline` in seconds,
-    `nice`: how far it steps back behind others (0 to 19).
+    """Runs `argv` (no shell) with `env` added to ours, and returns what it said; `deadline` in seconds.
 
     Its whole process group is ended when the deadline passes (BacklineError) or when we are
     interrupted. BacklineError, too, when there is no such program.
     """
     with start(argv, cwd=cwd, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            if nice:
-                with suppress(ProcessLookupError):
-                    os.setpriority(os.PRIO_PROCESS, process.pid, nice)
             out, err = process.communicate((stdin or "").encode(), timeout=deadline)
         except subprocess.TimeoutExpired:
             end(process)

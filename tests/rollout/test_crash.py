@@ -1,8 +1,11 @@
-"""The controller killed (kill -9) at every event of its journal: whoever comes next ends it."""
+"""The controller killed (kill -9) at every event of its journal: whoever comes next ends it.
+
+`$BACKLINE_EVENTS` says for how many of them, from the first on; all by default.
+"""
 
 from __future__ import annotations
 
-import itertools
+import os
 from pathlib import Path
 
 from backline.transport.runlog import CRASH
@@ -22,13 +25,16 @@ from tests.rollout.runs import (
     users,
 )
 
+EVENTS = int(os.environ.get("BACKLINE_EVENTS", "1000"))
+"""More than any journal has."""
+
 
 def test_whoever_comes_next_ends_it(fleet: Fleet, tmp_path: Path) -> None:
     """Resumed after odd events, taken back after even ones; listeners hear nothing of it."""
     config = prepare(fleet, tmp_path, rate=30.0, streams=2, seconds=60.0, limit=7200.0)
     killed = 0
     with Load(config, tmp_path / "load.log") as load:
-        for number in itertools.count(1):
+        for number in range(1, EVENTS + 1):
             before = live(fleet)
             release = build_kind("line")
             words = ("deploy", "--release", release, *QUICK, *changing(fleet))
@@ -41,7 +47,7 @@ def test_whoever_comes_next_ends_it(fleet: Fleet, tmp_path: Path) -> None:
         result = load.stop(limit=200.0)
     plays = check(fleet, tmp_path / "plays")
     print(f"\nkilled at {killed} events; {result['requests']} requests, {result['failed']} failed")
-    assert killed >= 30
+    assert killed >= min(EVENTS, 30)
     assert result["failed"] == 0, result["failures"]
     assert plays.right and plays.taken, plays
     assert result["streams"]["whole"] and not result["streams"]["failed"], result["streams"]

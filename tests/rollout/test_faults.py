@@ -9,7 +9,7 @@ import pytest
 
 from backline.tasks.steps import ROOT
 from tests.live import Fleet, run
-from tests.releases import build_kind
+from tests.releases import build_fat, build_kind
 from tests.rollout import faults
 from tests.rollout.faults import Event, Journal, begins
 from tests.rollout.runs import QUICK, Fab, changing, fab, last_run, live
@@ -21,12 +21,17 @@ SLOWER = 2.0
 
 
 @contextmanager
-def quiet(fleet: Fleet) -> Iterator[tuple[str, dict[str, set[str | None]]]]:
-    """A new release, and what runs before; afterwards nothing is left unfinished."""
+def quiet(fleet: Fleet, step: str = "") -> Iterator[tuple[str, dict[str, set[str | None]]]]:
+    """A new release, and what runs before; afterwards nothing is left unfinished.
+
+    One whose shipping lasts long enough to be struck, where that is the step.
+    """
     before = live(fleet)
-    release = build_kind("line")
-    yield release, before
-    fab(fleet, "deploy.abort", *changing(fleet), expect=None)
+    release = build_fat(46) if step == "ship" else build_kind("line")
+    try:
+        yield release, before
+    finally:  # however many hosts still have something to take back; 1 if none has
+        assert fab(fleet, "deploy.abort", expect=None).code in (0, 1)
     assert live(fleet) == before
 
 
@@ -35,7 +40,8 @@ def struck(
 ) -> tuple[int, str]:
     """A deploy during which the fault strikes as soon as `step` begins on the victim."""
     journal = Journal(fleet)
-    deploy = Fab(fleet, "deploy", "--release", release, *SOAK, *changing(fleet))
+    whole = ("--whole",) if step == "ship" else ()
+    deploy = Fab(fleet, "deploy", "--release", release, *SOAK, *whole, *changing(fleet))
     fits = faults.soaks if step == "soak" else begins(step, VICTIM)
     if step == "soak":
         journal.wait(begins("stop", VICTIM))
@@ -77,7 +83,7 @@ def usual(fleet: Fleet) -> float:
 def test_a_host_falls_silent(fleet: Fleet, usual: float, kind: str, step: str) -> None:
     """All others are old again at once; the silent one is named if it may serve the new release."""
     fault = {"frozen": faults.frozen, "cut": faults.cut}[kind](fleet, VICTIM)
-    with quiet(fleet) as (release, before):
+    with quiet(fleet, step) as (release, before):
         code, said = struck(fleet, release, step, fault)
         events = last_run(fleet).events
         waited = others_waited(events)
@@ -98,7 +104,7 @@ def test_a_host_falls_silent(fleet: Fleet, usual: float, kind: str, step: str) -
 
 
 def test_a_full_disk_stops_the_deploy_before_anything_is_touched(fleet: Fleet) -> None:
-    with quiet(fleet) as (release, _), faults.full_disk(fleet, VICTIM, spare=40):
+    with quiet(fleet) as (release, _), faults.full_disk(fleet, VICTIM, spare=10):
         answer = fab(fleet, "deploy", "--release", release, *QUICK, *changing(fleet), expect=None)
         assert answer.code == 1, answer.err
         assert VICTIM in answer.err and "no process was touched" in answer.err

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from backline.hostctl import files
 from backline.hostctl.host import Host
 from backline.hostctl.prune import choose
+from backline.hostctl.rest import Rest
 
 from .fake_host import PROCESSES, R1, R2, R3, Lab
 
@@ -176,6 +177,6 @@ def test_trash_is_removed_with_rests_and_links_are_not_followed(tmp_path: Path) 
         now[0] += 1.0  # every look at the clock is a second of work
         return now[0]
 
-    files.remove_gently(Host(tmp_path, boottime=clock, sleep=rests.append), trash)
+    files.remove_gently(trash, Rest(Host(tmp_path, boottime=clock, sleep=rests.append)))
     assert not trash.exists() and (outside / "kept").exists()
     assert rests[0] == 3.0 and sum(rests) == 15.0
