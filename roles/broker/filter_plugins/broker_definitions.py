@@ -131,7 +131,6 @@ def broker_definitions(
                 "type": "fanout",
                 "durable": True,
                 "auto_delete": False,
-                "internal": False,
                 "arguments": {},
             }
             for vhost in homes
