@@ -10,7 +10,7 @@ from .errors import BackupError, CommandError
 from .repository import Stream
 from .settings import Settings
 
-SHOWN = 5
+SHOWN = 12
 
 
 def full(settings: Settings, stream: Stream) -> Mapping[str, Any]:
@@ -45,7 +45,7 @@ def check(settings: Settings, stream: Stream) -> Mapping[str, Any]:
 
 
 def verify(settings: Settings, stream: Stream) -> Mapping[str, Any]:
-    """Reads the whole repository, compares it with its checksums, and looks for missing WAL."""
+    """Reads the whole repository, every kind of file, and looks for missing WAL."""
     output = stream(pgbackrest.verify(settings.stanza))
     faults = pgbackrest.verify_faults(output)
     if not pgbackrest.verify_looked(output):
@@ -53,6 +53,7 @@ def verify(settings: Settings, stream: Stream) -> Mapping[str, Any]:
     info = repository.look(settings.stanza)
     gaps = repository.missing_wal(settings.stanza, info, settings.segment_mb)
     faults += [f"WAL is missing: {gap}" for gap in gaps]
+    faults += repository.damage(settings.stanza)
     if faults:
         raise BackupError("; ".join(faults[:SHOWN]))
     return {"backups": len(info.backups)}

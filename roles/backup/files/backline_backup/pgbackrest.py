@@ -19,8 +19,9 @@ BESIDE = ("--config=/etc/pgbackrest/restore.conf", "--config-include-path=/etc/p
 
 KINDS = {"full": "full", "diff": "diff", "incr": "incr"}
 NO_STANDBY = "unable to find standby cluster"
-SUMMARY = re.compile(r"(missing|checksum invalid|size invalid|other): (\d+)")
-STATUS = re.compile(r"status: (\w+)")
+FAULT = re.compile(r"INFO: ((?:invalid|file missing) .*)")
+SUMMARY = re.compile(r"(missing|checksum invalid|size invalid|other): ([1-9]\d*)")
+STATUS = re.compile(r"status: (?!ok\b|valid\b)\w+")
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,18 @@ def backup(stanza: str, kind: str, *options: str) -> list[str]:
 
 
 def verify(stanza: str) -> list[str]:
-    return command(stanza, "verify", "--log-level-console=info")
+    options = ("--output=text", "--verbose", "--log-level-console=info")
+    return command(stanza, "verify", *options)
 
 
-def list_archive(stanza: str, archive: str, beside: bool = False) -> list[str]:
-    """Lists the files of an archive, such as 15-1."""
-    options = ("--recurse", "--output=json")
-    return [*command(stanza, "repo-ls", *options, beside=beside), f"archive/{stanza}/{archive}"]
+def listing(stanza: str, path: str, beside: bool = False) -> list[str]:
+    """Lists all files of a folder of the repository."""
+    return [*command(stanza, "repo-ls", "--recurse", "--output=json", beside=beside), path]
+
+
+def get(stanza: str, path: str) -> list[str]:
+    """Writes a file of the repository, decrypted, to stdout."""
+    return [*command(stanza, "repo-get"), path]
 
 
 def restore(
@@ -151,13 +157,10 @@ def parse_files(text: str) -> dict[str, Mapping[str, Any]]:
 
 def verify_faults(output: str) -> list[str]:
     """What `verify` found wrong, a line each. It ends with 0 even then, so that its words decide."""
-    faults = []
-    for line in (line.strip() for line in output.splitlines()):
-        counts = {name: int(count) for name, count in SUMMARY.findall(line)}
-        status = STATUS.search(line)
-        if any(counts.values()) or (status and status[1] not in ("ok", "valid")):
-            faults.append(line)
-    return faults
+    lines = [line.strip() for line in output.splitlines()]
+    named = [match[1].strip() for match in map(FAULT.search, lines) if match]
+    counted = [line for line in lines if SUMMARY.search(line) or STATUS.search(line)]
+    return list(dict.fromkeys(named or counted))
 
 
 def verify_looked(output: str) -> bool:

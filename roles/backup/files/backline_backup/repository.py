@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import pgbackrest, wal
+from . import intact, pgbackrest, wal
 from .errors import CommandError
 from .supervise import last_words
 
@@ -28,7 +27,19 @@ def archive(
     """The archive's files, by their paths inside of it."""
     if not info.archive:
         return {}
-    return pgbackrest.parse_files(ask(pgbackrest.list_archive(stanza, info.archive, beside=beside)))
+    return files(stanza, f"archive/{stanza}/{info.archive}", beside)
+
+
+def files(stanza: str, path: str, beside: bool = False) -> dict[str, Mapping[str, Any]]:
+    """All files of a folder of the repository, by their paths inside of it."""
+    return pgbackrest.parse_files(ask(pgbackrest.listing(stanza, path, beside=beside)))
+
+
+def damage(stanza: str) -> list[str]:
+    """What is wrong with files that pgBackRest keeps twice or never reads (intact.py)."""
+    folders = (f"archive/{stanza}", f"backup/{stanza}")
+    paths = [f"{folder}/{path}" for folder in folders for path in files(stanza, folder)]
+    return list(intact.faults(paths, lambda path: fetch(stanza, path)))
 
 
 def missing_wal(stanza: str, info: pgbackrest.Info, segment_mb: int) -> list[str]:
@@ -42,12 +53,24 @@ def missing_wal(stanza: str, info: pgbackrest.Info, segment_mb: int) -> list[str
 
 
 def ask(argv: Sequence[str]) -> str:
-    """What the program writes to stdout; only its errors are shown. Raises CommandError."""
-    done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=SECONDS
-    )
+    """What the program writes to stdout. Raises CommandError."""
+    return _ask(argv).decode(errors="replace")
+
+
+def fetch(stanza: str, path: str) -> bytes:
+    """A file of the repository, decrypted: it may hold keys. Raises CommandError, without content."""
+    return _ask(pgbackrest.get(stanza, path))
+
+
+def _ask(argv: Sequence[str]) -> bytes:
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CommandError(f"{argv[0]} did not end within {SECONDS} s", -1, "") from error
     if done.returncode:
-        said = done.stdout + done.stderr
+        said = (done.stdout + done.stderr).decode(errors="replace")
         raise CommandError(last_words(argv, said), done.returncode, said)
     return done.stdout
 
@@ -69,15 +92,7 @@ def stream(argv: Sequence[str]) -> str:
     return output
 
 
-def bytes_stored(files: Mapping[str, Mapping[str, Any]]) -> int:
-    return sum(int(entry.get("size", 0)) for entry in files.values())
-
-
 def newest_archived(files: Mapping[str, Mapping[str, Any]]) -> float:
     """When the last whole segment came in, seconds since the epoch; 0 for never."""
     whole = [entry["time"] for path, entry in files.items() if wal.archived([path])]
     return float(max(whole, default=0))
-
-
-def now() -> float:
-    return time.time()

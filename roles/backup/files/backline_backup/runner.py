@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +36,9 @@ def run(settings: Settings, name: str) -> state.Result:
         phase, why, details = error.phase, str(error), error.details
     except BackupError as error:
         why = str(error)
+    except Exception as error:  # whatever it is, the job was not good, and that has to be known
+        traceback.print_exc()
+        why = f"{type(error).__name__}: {error}"
     result = state.Result(name, not why, began, time.time(), phase=phase, why=why, details=details)
     kept = state.write(settings.state_dir, result)
     metrics.write(settings)

@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,9 @@ from .errors import BackupError, CommandError
 from .psql import Psql
 from .supervise import Limits, mib
 
+START_SECONDS = 60
 STOP_SECONDS = 60
+LOOK_SECONDS = 0.5
 GRAVE = re.compile("FATAL|ERROR|PANIC")
 
 
@@ -59,14 +63,27 @@ class Scratch:
         (self.folder / "pg_hba.conf").write_text("local all all trust\n", encoding="utf-8")
         tablespaces = self.folder / "tablespaces"
         argv = pgbackrest.restore(stanza, backup.label, self.data, tablespaces, target)
-        print(supervise.run(argv, limits), end="", flush=True)
+        # Results go to stdout, and this is none.
+        print(supervise.run(argv, limits), end="", file=sys.stderr, flush=True)
 
     def start(self, limits: Limits) -> None:
-        """Starts the server and waits until it has recovered and takes writes."""
+        """Starts the server and waits until it has recovered and takes writes. Raises BackupError."""
         try:
-            supervise.run(self._ctl("start", f"--timeout={int(limits.left())}"), limits)
+            supervise.run(self._ctl("start", f"--timeout={START_SECONDS}"), limits)
+            # Without hot standby pg_ctl does not wait for the end of recovery.
+            while not self._open(limits):
+                supervise.run(self._ctl("status"), limits)
+                time.sleep(LOOK_SECONDS)
         except CommandError as error:
             raise BackupError(f"the server did not start: {self._reason()}") from error
+
+    def _open(self, limits: Limits) -> bool:
+        try:
+            return self.psql(limits).json(
+                "select to_json(not pg_is_in_recovery());", "postgres"
+            ) == [True]
+        except CommandError:
+            return False
 
     def stop(self, limits: Limits) -> None:
         supervise.run(self._ctl("stop", "--mode=fast"), limits)
@@ -91,7 +108,7 @@ class Scratch:
         return {"PGHOST": str(self.socket), "PGPORT": str(self.port), "PGUSER": "postgres"}
 
     def _ctl(self, action: str, *options: str) -> list[str]:
-        words = [str(self.bin_dir / "pg_ctl"), action, f"--pgdata={self.data}", "--wait", *options]
+        words = [str(self.bin_dir / "pg_ctl"), action, f"--pgdata={self.data}", *options]
         if action == "start":
             words += [f"--log={self.log}", f"--options={shlex.join(self._server_options())}"]
         return words

@@ -101,18 +101,26 @@ def test_a_hole_in_it_leads_nowhere(name):
     assert float(said.split("exposure level for", 1)[1].split(":", 1)[1].split()[0]) <= 2.0, said
 
 
-def test_nobody_without_the_right_certificate_is_let_in():
-    address = "mol-backup:8432"
-    for words in (
-        "",
-        "-cert /root/strangers/other.pem -key /root/strangers/other.key",
-        "-cert /root/strangers/expired.pem -key /etc/backline/pki/host.key",
-    ):
-        checked = "-CAfile /etc/backline/pki/ca.pem -verify_return_error"
-        said = DB.run(
-            f"(sleep 1; echo) | timeout 5 openssl s_client -connect {address} {checked} {words} 2>&1"
-        )
-        assert "alert" in said.stdout, (words, said)
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (
+            "--repo1-host-cert-file=/tmp/s/other.pem --repo1-host-key-file=/tmp/s/other.key",
+            "unknown ca",
+        ),
+        ("--repo1-host-cert-file=/tmp/s/expired.pem", "certificate expired"),
+        ("--repo1-host-ca-file=/tmp/s/other-ca.pem", "unable to verify certificate"),
+        # A certificate of ours, of a host that has no business there; and another cluster's backups.
+        ("--repo1-host=mol-backup-db", "access denied"),
+        ("--stanza=other", "access denied"),
+    ],
+)
+def test_who_has_not_the_right_certificate_is_refused(words, why):
+    DB.check_output("mkdir -p /tmp/s && cp /root/strangers/* /tmp/s/ && chown -R postgres /tmp/s")
+    DB.check_output("chmod 600 /tmp/s/*")
+    ask = f"--stanza=main {words}" if "--stanza" not in words else words
+    said = DB.check_output(f"runuser -u postgres -- pgbackrest {ask} --output=json info")
+    assert why in said and json.loads(said)[0]["backup"] == []
 
 
 def test_the_first_backup_was_made_by_itself_and_is_encrypted():
@@ -250,14 +258,34 @@ def test_a_folder_that_holds_something_is_refused(folder, why):
     assert BACKUP.run(f"{PROGRAM} drop /var/lib/backline-backup").rc == 6
 
 
-def newest_file(kind):
-    files = f"find {REPOSITORY}/{kind} -type f -size +20k -printf '%T@ %p\\n'"
+def newest_file(pattern):
+    files = f"find {REPOSITORY} -type f -path '*{pattern}' -printf '%T@ %p\\n'"
     return BACKUP.check_output(f"{files} | sort -n | tail -1").split()[1]
 
 
-@pytest.mark.parametrize("kind", ["backup/main/*F", "archive/main/15-1"])
-def test_a_byte_of_the_repository_that_is_flipped_makes_the_drill_red(flipped, kind):
-    flipped(newest_file(kind))
+# pgBackRest's own verify reads no more than the first two kinds.
+KINDS = {
+    "backup/main/*F/bundle/*": "invalid checksum",
+    "archive/main/15-1/*.zst": "invalid result",
+    "archive/main/archive.info.copy": "archive.info and its copy differ",
+    "backup/main/backup.info": "backup.info and its copy differ",
+    "*F/backup.manifest.copy": "backup.manifest and its copy differ",
+    "archive/main/15-1/*.backup": "is no text",
+    "backup.history/*.manifest.gz": "does not unpack",
+}
+
+
+def test_a_byte_that_is_flipped_in_any_kind_of_file_is_found(flipped):
+    for pattern in KINDS:
+        flipped(newest_file(pattern))
+    state = job("verify")
+    assert not state["good"]
+    assert [why for why in KINDS.values() if why not in state["why"]] == [], state
+    assert 'job_success{stanza="main",job_name="verify"} 0' in metrics(BACKUP, "backline_backup")
+
+
+def test_a_byte_of_the_repository_that_is_flipped_makes_the_drill_red(flipped):
+    flipped(newest_file("backup/main/*F/bundle/*"))
     state = job("drill")
     assert not state["good"] and state["phase"] == "verify", state
     assert 'job_success{stanza="main",job_name="drill"} 0' in metrics(BACKUP, "backline_backup")
