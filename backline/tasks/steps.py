@@ -17,6 +17,16 @@ from backline.tasks.command import say
 
 ROOT = CHECKOUT
 BIN = Path(sys.executable).parent
+TAIL = 30
+"""Lines of a failed step's output that are shown once more at the end of a long run."""
+
+
+class StepsError(BacklineError):
+    """Some steps failed; `tails` has the end of the output of each that was not shown as it ran."""
+
+    def __init__(self, message: str, hint: str, tails: Sequence[str]) -> None:
+        super().__init__(message, hint=hint)
+        self.tails = tuple(tails)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ def mitogen() -> dict[str, str]:
 
 
 def run_all(steps: Sequence[Step], at_once: int = 1) -> None:
-    """Runs every step even if one fails, sums up, and raises BacklineError naming those that failed.
+    """Runs every step even if one fails, sums up, and raises StepsError naming those that failed.
 
     With `at_once` > 1 a step's output is shown when the step is over.
     """
@@ -59,20 +69,29 @@ def run_all(steps: Sequence[Step], at_once: int = 1) -> None:
     with ThreadPoolExecutor(at_once) as pool:
         results = list(pool.map(lambda step: _run(step, shown=at_once == 1), steps))
     print(flush=True)
-    for step, (code, seconds) in zip(steps, results, strict=True):
+    for step, (code, seconds, _) in zip(steps, results, strict=True):
         print(
             f"  {'ok    ' if code == 0 else 'FAILED'} {step.title:40} {seconds:6.1f} s", flush=True
         )
     say(f"{len(steps)} steps, {time.monotonic() - started:.0f} s")
-    failed = [step for step, (code, _) in zip(steps, results, strict=True) if code != 0]
+    failed = [
+        (step, output) for step, (code, _, output) in zip(steps, results, strict=True) if code != 0
+    ]
     if failed:
-        raise BacklineError(
-            f"{len(failed)} of {len(steps)} failed: {', '.join(step.title for step in failed)}",
-            hint="; ".join(step.again for step in failed if step.again),
+        raise StepsError(
+            f"{len(failed)} of {len(steps)} failed: {', '.join(step.title for step, _ in failed)}",
+            hint="; ".join(step.again for step, _ in failed if step.again),
+            tails=[_tail(step, output) for step, output in failed if output],
         )
 
 
-def _run(step: Step, shown: bool) -> tuple[int, float]:
+def _tail(step: Step, output: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    return "\n".join([f"== {step.title}, the end of its output", *lines[-TAIL:]])
+
+
+def _run(step: Step, shown: bool) -> tuple[int, float, str]:
+    """Its exit code, its seconds, and its output unless that was shown as it ran."""
     started = time.monotonic()
     print(f"\n== {step.title}", flush=True)
     done = subprocess.run(
@@ -84,8 +103,9 @@ def _run(step: Step, shown: bool) -> tuple[int, float]:
         stderr=None if shown else subprocess.STDOUT,
         check=False,
     )
+    output = ""
     if not shown:
         output = done.stdout.decode(errors="replace")
-        tail = output if done.returncode else "\n".join(output.splitlines()[-12:])
-        print(f"\n== {step.title}: exit code {done.returncode}\n{tail}", flush=True)
-    return done.returncode, time.monotonic() - started
+        told = output if done.returncode else "\n".join(output.splitlines()[-12:])
+        print(f"\n== {step.title}: exit code {done.returncode}\n{told}", flush=True)
+    return done.returncode, time.monotonic() - started, output

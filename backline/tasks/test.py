@@ -10,7 +10,7 @@ from invoke.context import Context
 from backline.errors import BacklineError
 from backline.tasks.command import command, say
 from backline.tasks.quality import lint_steps
-from backline.tasks.steps import BIN, ROOT, Step, mitogen, run_all
+from backline.tasks.steps import BIN, ROOT, Step, StepsError, mitogen, run_all
 
 JUKEBOX = ROOT / "examples" / "jukebox"
 JUKEBOX_VENV = ROOT / ".cache" / "jukebox-venv"
@@ -215,9 +215,12 @@ def everything(c: Context) -> None:
     ):
         try:
             run_all(steps, at_once)
-        except BacklineError as error:
+        except StepsError as error:
             failures.append(error)
     if failures:
+        # Half an hour of output lies between a failure and here.
+        for tail in (tail for error in failures for tail in error.tails):
+            print(f"\n{tail}", flush=True)
         raise BacklineError(
             " | ".join(error.message for error in failures),
             hint="; ".join(error.hint for error in failures if error.hint),

@@ -49,6 +49,8 @@ def commit(host, secrets) -> Commit:
 
 def pull(host) -> int:
     """Runs the timer's unit; returns the exit code of what it ran."""
+    # Many runs in a few seconds are what systemd refuses, with the exit code of the run before.
+    host.run("systemctl reset-failed backline-pull.service")
     host.run("systemctl start backline-pull.service")
     shown = host.check_output("systemctl show backline-pull.service -P ExecMainStatus")
     return int(shown)
