@@ -20,9 +20,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 PASSWORDS = (
     "vault_database_superuser_password",
     "vault_database_replication_password",
+    "vault_database_etcd_password",
     "vault_jukebox_database_password",
     "vault_jukebox_secret_key",
     "vault_broker_cookie",
+    "vault_pki_passphrase",
     "vault_jukebox_broker_password",
 )
 # What the application signs in with: playbooks/rotate_secrets.yml brings new values into use.

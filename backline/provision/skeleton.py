@@ -34,9 +34,11 @@ SIZES: dict[str, list[tuple[str, int, str, tuple[str, ...]]]] = {
 PASSWORDS = (
     "vault_database_superuser_password",
     "vault_database_replication_password",
+    "vault_database_etcd_password",
     "vault_jukebox_database_password",
     "vault_jukebox_secret_key",
     "vault_broker_cookie",
+    "vault_pki_passphrase",
     "vault_jukebox_broker_password",
 )
 

@@ -48,8 +48,12 @@ def _jukebox_steps() -> list[Step]:
     ]
 
 
-def _scenarios() -> list[str]:
-    return sorted(path.parents[2].name for path in ROOT.glob("roles/*/molecule/*/molecule.yml"))
+def _scenarios(roles: Path = ROOT / "roles") -> dict[str, list[str]]:
+    """The scenarios of every role that has any."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(roles.glob("*/molecule/*/molecule.yml")):
+        found.setdefault(path.parents[2].name, []).append(path.parent.name)
+    return found
 
 
 def _chosen(only: str, known: list[str]) -> list[str]:
@@ -63,18 +67,19 @@ def _chosen(only: str, known: list[str]) -> list[str]:
     return names
 
 
-def _role_steps(names: list[str]) -> list[Step]:
-    """`molecule test` of each role: create, converge, idempotence, verify with testinfra, destroy."""
+def _role_steps(scenarios: dict[str, list[str]]) -> list[Step]:
+    """`molecule test` of each scenario: create, converge, idempotence, verify with testinfra, destroy."""
     variables = {"BACKLINE_MOLECULE_CONNECTION": "mitogen_podman", **mitogen()}
     return [
         Step(
-            f"role {name}",
-            [BIN / "molecule", "test"],
-            ROOT / "roles" / name,
+            f"role {role}" if scenario == "default" else f"role {role}: {scenario}",
+            [BIN / "molecule", "test", "--scenario-name", scenario],
+            ROOT / "roles" / role,
             variables,
-            again=f"inv test.roles --only {name}",
+            again=f"inv test.roles --only {role}",
         )
-        for name in names
+        for role, names in scenarios.items()
+        for scenario in names
     ]
 
 
@@ -127,10 +132,11 @@ def jukebox(c: Context) -> None:
 
 @command(help={"only": "these roles alone, with commas between"})
 def roles(c: Context, only: str = "") -> None:
-    """Test the roles with molecule and testinfra, each on hosts of its own."""
-    names = _chosen(only, _scenarios())
+    """Test the roles with molecule and testinfra, each scenario on hosts of its own."""
+    known = _scenarios()
+    names = _chosen(only, list(known))
     _ensure_image()
-    run_all(_role_steps(names), at_once=2)
+    run_all(_role_steps({name: known[name] for name in names}), at_once=2)
 
 
 @command(help={"keep": "use lab `lab-test` as it is, if it is up, and leave it up"})

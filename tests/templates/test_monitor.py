@@ -74,6 +74,15 @@ def test_prometheus_asks_with_the_inventorys_labels_and_watches_itself() -> None
     assert own["labels"]["host"] == "monitor1"
 
 
+def test_a_broker_is_asked_for_each_queue_too() -> None:
+    target = {"host": "broker1", "address": "198.51.100.41:15692", "zone": "a", "role": "broker"}
+    read = config("prometheus.yml.j2", monitor_targets={"rabbitmq": [target]})
+    (job,) = [j for j in read["scrape_configs"] if j["job_name"] == "rabbitmq-queues"]
+    assert job["metrics_path"] == "/metrics/detailed"
+    assert job["params"] == {"family": ["queue_coarse_metrics"]}
+    assert job["static_configs"][0]["targets"] == ["198.51.100.41:15692"]
+
+
 def test_the_edge_is_tried_through_the_blackbox_exporter() -> None:
     edge = {"host": "edge1", "address": "198.51.100.11:443", "zone": "a"}
     read = config("prometheus.yml.j2", monitor_edges=[edge])

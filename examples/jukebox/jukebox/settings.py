@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from jukebox import amqps
 from jukebox.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -65,6 +66,12 @@ TEMPLATES = [
 ]
 
 # --- Data. libpq walks through the hosts until one takes writes: it follows a failover by itself.
+# With an address a host's name is for verifying it only.
+_DATABASE_TLS = {
+    "sslmode": _environment.database_sslmode,
+    "sslrootcert": _environment.database_sslrootcert,
+    "hostaddr": ",".join(_environment.database_hostaddr),
+}
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
@@ -83,12 +90,15 @@ DATABASES = {
             "keepalives_count": 3,
             "tcp_user_timeout": 10_000,
             "application_name": "jukebox",
+            **{name: value for name, value in _DATABASE_TLS.items() if value},
         },
     }
 }
 
 # --- Jobs
 CELERY_BROKER_URL = _environment.broker_url
+if "amqps://" in CELERY_BROKER_URL:
+    CELERY_BROKER_USE_SSL = amqps.settings(_environment.broker_ca)
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_HEARTBEAT = 10
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

@@ -64,14 +64,14 @@ class Cluster:
         subprocess.run(["chmod", "-R", "a+rX", str(self.folder)], check=True)
         return copy / "pginstall" / "bin"
 
-    def start(self) -> None:
-        """Makes the cluster and waits until it answers."""
+    def start(self, *options: str) -> None:
+        """Makes the cluster, with further options of its own, and waits until it answers."""
         self._run(
             "initdb", "-D", self.data, "-U", self.superuser, "-A", "trust", "-N", "-E", "UTF8"
         )
         self._run(
             "pg_ctl", "-D", self.data, "-l", self.folder / "log", "-w", "-t", "60",
-            "-o", f"{OPTIONS} -k {self.folder}", "start",
+            "-o", " ".join([OPTIONS, "-k", str(self.folder), *options]), "start",
         )  # fmt: skip
 
     def stop(self) -> None:

@@ -58,6 +58,41 @@ def test_lists_and_defaults() -> None:
     assert (read.database_port, read.media_prefix) == ("5432", "/_media/")
 
 
+def test_tls_is_optional() -> None:
+    read = Environment.read(ENVIRONMENT)
+    assert (read.database_sslmode, read.database_sslrootcert, read.database_hostaddr) == (
+        "",
+        "",
+        [],
+    )
+    assert read.broker_ca == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("JUKEBOX_DATABASE_SSLMODE", "yes", "is none of disable, allow"),
+        ("JUKEBOX_DATABASE_SSLMODE", "verify-full", "JUKEBOX_DATABASE_SSLROOTCERT is not set"),
+        ("JUKEBOX_DATABASE_SSLROOTCERT", "/nowhere/ca.pem", "is no file that can be read"),
+        ("JUKEBOX_DATABASE_HOSTADDR", "127.0.0.1,127.0.0.2", "has 2 addresses for 1 hosts"),
+        ("JUKEBOX_BROKER_CA", "/nowhere/ca.pem", "is no file that can be read"),
+        ("JUKEBOX_BROKER_CA", __file__, "JUKEBOX_BROKER_URL is not amqps:// throughout"),
+    ],
+)
+def test_tls_that_would_not_protect_is_refused(name: str, value: str, problem: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"{name} .*{problem}"):
+        Environment.read({**ENVIRONMENT, name: value})
+
+
+def test_one_broker_without_tls_is_enough_to_refuse_it() -> None:
+    url = "amqps://ada:pw@broker1/jukebox;amqp://ada:pw@broker2/jukebox"
+    mixed = {**ENVIRONMENT, "JUKEBOX_BROKER_URL": url, "JUKEBOX_BROKER_CA": __file__}
+    with pytest.raises(ImproperlyConfigured, match="not amqps:// throughout") as caught:
+        Environment.read(mixed)
+    assert "pw" not in str(caught.value)
+    Environment.read({**mixed, "JUKEBOX_BROKER_URL": url.replace("amqp:", "amqps:")})
+
+
 def test_the_command_line_says_it_in_one_line() -> None:
     environ = {"PATH": os.environ["PATH"]}
     done = subprocess.run(

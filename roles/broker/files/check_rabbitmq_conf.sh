@@ -1,11 +1,21 @@
 #!/bin/sh
 # Check a rabbitmq.conf against the schemas of RabbitMQ and its plugins, without starting it.
-# Usage: check_rabbitmq_conf.sh FILE. Exit 0 when it is fine, else the reasons on stderr.
+# Usage: check_rabbitmq_conf FILE. Exit 0 when it is fine, else the reasons on stderr.
+#        check_rabbitmq_conf --terms FILE: a file of one Erlang term, as other settings are.
 set -eu
-plugins=$(echo /usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins)
 # A value it chokes on must not hold up the run.
-exec timeout 60 erl -noinput -boot start_clean +S 1:1 +sbwt none \
-  -pa "$plugins"/*/ebin \
+erlang() {
+  exec timeout 60 erl -noinput -boot start_clean +S 1:1 +sbwt none "$@"
+}
+if [ "$1" = --terms ]; then
+  erlang -eval '
+    case file:consult(hd(init:get_plain_arguments())) of
+      {ok, [_]} -> halt(0);
+      Wrong -> io:format(standard_error, "~tp~n", [Wrong]), halt(1)
+    end.' -extra "$2"
+fi
+plugins=$(echo /usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins)
+erlang -pa "$plugins"/*/ebin \
   -eval '
     [Plugins, File] = init:get_plain_arguments(),
     Schemas = filelib:wildcard(Plugins ++ "/*/priv/schema/*.schema")

@@ -1,0 +1,1 @@
+"""Backups of PostgreSQL by pgBackRest: jobs, restore drill, restores, and what Prometheus is told."""

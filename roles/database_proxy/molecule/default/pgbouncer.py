@@ -1,0 +1,31 @@
+"""PgBouncer in miniature: agrees to TLS; tells others its host's name, then gives back what it hears."""
+
+import socketserver
+import sys
+
+NAME = sys.argv[1]
+ADDRESS = (f"127.0.1.{NAME[-1]}", int(sys.argv[2]) if len(sys.argv) > 2 else 6432)
+SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+
+
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        try:
+            heard = self.request.recv(4096)
+            if heard == SSL_REQUEST:
+                self.request.sendall(b"S")
+                return
+            self.request.sendall(f"{NAME}\n".encode() if heard else b"")
+            while heard := self.request.recv(4096):
+                self.request.sendall(heard)
+        except OSError:
+            pass
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 200
+
+
+Server(ADDRESS, Echo).serve_forever()
