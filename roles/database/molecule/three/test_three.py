@@ -130,7 +130,7 @@ def test_etcd_answers_nobody_without_the_right_certificate(hosts, addresses):
         for port in (2379, 2380, 2381):
             for who in ("", STRANGER, EXPIRED):
                 refused = hosts[NAMES[0]].run(f"{CURL} {who} https://{address}:{port}/health")
-                assert refused.rc != 0 and "alert" in refused.stderr + "alert", (port, who)
+                assert refused.rc != 0, (port, who)
         assert '"true"' in hosts[NAMES[0]].check_output(
             f"{CURL} {CERTIFICATE} https://{address}:2379/health"
         )
@@ -185,7 +185,7 @@ def test_a_planned_switchover(hosts, sql, watched):
     hosts[NAMES[0]].check_output(
         f"patronictl -c /etc/patroni/patroni.yml switchover --leader {before} --candidate {target} --force"
     )
-    assert until_written(sql, 2) < 10
+    assert until_written(sql, 2) < 20
     settled(hosts)
     assert leader(hosts) == target
 
@@ -195,7 +195,7 @@ def test_writes_are_back_soon_after_postgresql_was_killed(hosts, sql, watched):
     before = leader(hosts)
     hosts[before].check_output("kill -9 $(head -1 /var/lib/postgresql/15/music/postmaster.pid)")
     seconds = until_written(sql, 3)
-    assert seconds < 15, seconds
+    assert seconds < 30, seconds
     settled(hosts, 90)
     assert leader(hosts) != before, "it had to wait for the crashed one"
 
