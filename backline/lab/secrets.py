@@ -25,6 +25,8 @@ PASSWORDS = (
     "vault_jukebox_secret_key",
     "vault_broker_cookie",
     "vault_pki_passphrase",
+    "vault_backup_passphrase",
+    "vault_backup_drill_password",
     "vault_jukebox_broker_password",
 )
 # What the application signs in with: playbooks/rotate_secrets.yml brings new values into use.

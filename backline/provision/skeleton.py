@@ -19,7 +19,7 @@ SIZES: dict[str, list[tuple[str, int, str, tuple[str, ...]]]] = {
         ("stream1", 21, "a", ("streaming",)),
         ("stream2", 22, "b", ("streaming",)),
         ("db1", 31, "a", ("database", "broker")),
-        ("worker1", 51, "a", ("worker", "media", "monitor")),
+        ("worker1", 51, "a", ("worker", "media", "monitor", "backup")),
     ],
     "full": [
         *((f"edge{n}", 10 + n, "ab"[n - 1], ("edge",)) for n in (1, 2)),
@@ -28,7 +28,7 @@ SIZES: dict[str, list[tuple[str, int, str, tuple[str, ...]]]] = {
         *((f"broker{n}", 40 + n, "abc"[n - 1], ("broker",)) for n in (1, 2, 3)),
         *((f"worker{n}", 50 + n, "ab"[n - 1], ("worker",)) for n in (1, 2)),
         ("media1", 61, "a", ("media",)),
-        ("monitor1", 71, "c", ("monitor",)),
+        ("monitor1", 71, "c", ("monitor", "backup")),
     ],
 }
 PASSWORDS = (
@@ -39,6 +39,8 @@ PASSWORDS = (
     "vault_jukebox_secret_key",
     "vault_broker_cookie",
     "vault_pki_passphrase",
+    "vault_backup_passphrase",
+    "vault_backup_drill_password",
     "vault_jukebox_broker_password",
 )
 

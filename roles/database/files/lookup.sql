@@ -1,6 +1,8 @@
 -- How PgBouncer learns a user's SCRAM secret: of no account of the system's, and of nobody without a password.
 -- Its owner may read these columns and nothing else.
 GRANT SELECT (usename, passwd, valuntil, usesuper, userepl) ON pg_catalog.pg_shadow TO pgbouncer_lookup;
+-- The inventory may have taken it from PUBLIC.
+DO $$ BEGIN EXECUTE pg_catalog.format('GRANT CONNECT ON DATABASE %I TO pgbouncer', pg_catalog.current_database()); END $$;
 CREATE SCHEMA IF NOT EXISTS pgbouncer AUTHORIZATION pgbouncer_lookup;
 REVOKE ALL ON SCHEMA pgbouncer FROM PUBLIC;
 GRANT USAGE ON SCHEMA pgbouncer TO pgbouncer;

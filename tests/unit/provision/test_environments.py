@@ -24,7 +24,14 @@ ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 ONLY_LAB = {"lab_folder"}
 # What the lab's hosts need because they share one machine.
-ON_ONE_MACHINE = {"broker_memory_mb", "broker_schedulers", "database_memory_mb", "edge_rate_limit"}
+ON_ONE_MACHINE = {
+    "backup_archive_timeout",
+    "backup_drill_free_mb",
+    "broker_memory_mb",
+    "broker_schedulers",
+    "database_memory_mb",
+    "edge_rate_limit",
+}
 NOT_LAB = {"backline_confirm_changes"}
 
 
