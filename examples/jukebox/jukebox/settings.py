@@ -82,6 +82,8 @@ DATABASES = {
         "PASSWORD": _environment.database_password,
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
+        # PgBouncer hands a connection to somebody else after each transaction.
+        "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {
             "target_session_attrs": "read-write",
             "connect_timeout": 2,
