@@ -1,0 +1,152 @@
+"""What can go wrong with a data tier, for real, each undone by the end of its `with`; `mend` undoes all."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from backline.errors import BacklineError
+from backline.lab.machine import podman
+from tests.data.cluster import inside
+from tests.live import Fleet
+
+WAYS = {"in": ("input", "iifname", "saddr"), "out": ("output", "oifname", "daddr")}
+CUT = "fault"
+
+
+@contextlib.contextmanager
+def killed(fleet: Fleet, host: str) -> Iterator[None]:
+    """The host loses its power, and has it again at the end."""
+    podman("kill", fleet.container(host))
+    try:
+        yield
+    finally:
+        podman("start", fleet.container(host))
+
+
+@contextlib.contextmanager
+def stopped(fleet: Fleet, *hosts: str) -> Iterator[None]:
+    """Several hosts lose their power at once."""
+    containers = [fleet.container(host) for host in hosts]
+    podman("kill", *containers)
+    try:
+        yield
+    finally:
+        podman("start", *containers)
+
+
+@contextlib.contextmanager
+def cut(
+    fleet: Fleet, host: str, ways: Sequence[str] = ("in", "out"), others: Sequence[str] = ()
+) -> Iterator[None]:
+    """No packet gets into the host, or out of it, or both; from and to `others` alone if there are any."""
+    chains = []
+    for way in ways:
+        hook, interface, address = WAYS[way]
+        peers = ", ".join(fleet.address(other) for other in others)
+        which = f"ip {address} {{ {peers} }}" if peers else f'{interface} != "lo"'
+        chains.append(f"chain {way} {{\ntype filter hook {hook} priority -300\n{which} drop\n}}")
+    table = f"table inet {CUT} {{\n" + "\n".join(chains) + "\n}"
+    inside(fleet, host, "nft", table)  # in one transaction
+    try:
+        yield
+    finally:
+        inside(fleet, host, "nft", f"delete table inet {CUT}")
+
+
+@contextlib.contextmanager
+def frozen(fleet: Fleet, unit: str, *hosts: str) -> Iterator[None]:
+    """A unit's main process stands still (SIGSTOP): its connections stay open, nobody answers."""
+    for host in hosts:
+        _signal(fleet, host, unit, "STOP")
+    try:
+        yield
+    finally:
+        for host in hosts:
+            _signal(fleet, host, unit, "CONT")
+
+
+@contextlib.contextmanager
+def away(fleet: Fleet, unit: str, *hosts: str) -> Iterator[None]:
+    """A unit is stopped."""
+    for host in hosts:
+        inside(fleet, host, "systemctl", "stop", unit)
+    try:
+        yield
+    finally:
+        for host in hosts:
+            inside(fleet, host, "systemctl", "start", unit)
+
+
+def _signal(fleet: Fleet, host: str, unit: str, name: str) -> None:
+    inside(fleet, host, "systemctl", "kill", "--kill-whom=main", f"--signal={name}", unit)
+
+
+class Disk:
+    """A folder of a host on a file system of its own, in memory, that can be filled and emptied.
+
+    Who writes there is stopped while files move (`units`), at the beginning and at the end. What was
+    written meanwhile is kept.
+    """
+
+    def __init__(self, fleet: Fleet, host: str, folder: str, spare: int, units: str) -> None:
+        self.fleet, self.host, self.folder = fleet, host, folder
+        self.spare, self.units = spare, units
+
+    def __enter__(self) -> Disk:
+        # The folder becomes a link, because its owner may want to replace it, and a mount cannot be.
+        self._shell(
+            f"systemctl stop {self.units}; rm -rf {self.kept}; mkdir -p {self.place}; "
+            f"mount -t tmpfs -o mode=755,size=$(( $(du -sm {self.folder} | cut -f1) + {self.spare} ))m "
+            f"tmpfs {self.place}; chown --reference={self.folder} {self.place}; "
+            f"cp -a {self.folder} {self.place}/files; mv {self.folder} {self.kept}; "
+            f"ln -s {self.place}/files {self.folder}; chown -h --reference={self.kept} {self.folder}; "
+            f"systemctl start {self.units}"
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Its owner may have made it anew in the meantime, as a folder: then that is what there is.
+        self._shell(
+            f"rm -f {self.place}/ballast; systemctl stop {self.units}; "
+            f"if [ -L {self.folder} ]; then rm {self.folder}; cp -a {self.place}/files {self.folder}; fi; "
+            f"umount -l {self.place}; rmdir {self.place}; rm -rf {self.kept}; "
+            f"systemctl start {self.units}"
+        )
+
+    @property
+    def place(self) -> str:
+        return f"{self.folder.rpartition('/')[0]}/.fault-disk"
+
+    @property
+    def kept(self) -> str:
+        return f"/var/tmp/fault-kept-{self.folder.rpartition('/')[2]}"
+
+    def fill(self) -> None:
+        """To the last byte."""
+        self._shell(f"dd if=/dev/zero of={self.place}/ballast bs=64k status=none || true")
+
+    def empty(self) -> None:
+        """The cause is gone."""
+        self._shell(f"rm -f {self.place}/ballast")
+
+    def _shell(self, script: str) -> None:
+        inside(self.fleet, self.host, "sh", "-ec", script, timeout=300)
+
+
+def mend(fleet: Fleet) -> None:
+    """Undoes whatever a test that failed left behind. Harmless on a fleet that is whole."""
+    paused = podman("ps", "--filter", "status=paused", "--format", "{{.Names}}").split()
+    units = {"database": "etcd patroni pgbouncer", "broker": "rabbitmq-server"}
+    for group, names in units.items():
+        for host in fleet.hosts(group):
+            if fleet.container(host) in paused:
+                podman("unpause", fleet.container(host))
+            podman("start", fleet.container(host))
+            script = (
+                f"nft delete table inet {CUT} 2>/dev/null; "
+                f"systemctl kill --kill-whom=main --signal=CONT {names} 2>/dev/null; "
+                f"systemctl start {names} || true"
+            )
+            with contextlib.suppress(BacklineError):
+                inside(fleet, host, "sh", "-c", script, timeout=180)
