@@ -85,42 +85,53 @@ def _signal(fleet: Fleet, host: str, unit: str, name: str) -> None:
 class Disk:
     """A folder of a host on a file system of its own, in memory, that can be filled and emptied.
 
-    Who writes there is stopped while files move (`units`), at the beginning and at the end. What was
-    written meanwhile is kept.
+    Who writes there (`units`) is stopped while files move, at the beginning and at the end; what was
+    written meanwhile is kept. `beside`: where the file system goes if the folder is to be a link to it,
+    because its owner may want to replace the folder, and nobody can replace what is mounted.
     """
 
-    def __init__(self, fleet: Fleet, host: str, folder: str, spare: int, units: str) -> None:
+    def __init__(
+        self, fleet: Fleet, host: str, folder: str, *, spare: int, units: str, beside: str = ""
+    ) -> None:
         self.fleet, self.host, self.folder = fleet, host, folder
-        self.spare, self.units = spare, units
+        self.spare, self.units, self.beside = spare, units, beside
+        self.place = beside or folder
+        self.kept = f"/var/tmp/fault-kept-{folder.rpartition('/')[2]}"
 
     def __enter__(self) -> Disk:
-        # The folder becomes a link, because its owner may want to replace it, and a mount cannot be.
+        move = (
+            f"mv {self.folder} {self.kept}.old; ln -s {self.place}/files {self.folder}"
+            if self.beside
+            else "true"
+        )
+        into = f"{self.place}/files" if self.beside else self.place
         self._shell(
-            f"systemctl stop {self.units}; rm -rf {self.kept}; mkdir -p {self.place}; "
-            f"mount -t tmpfs -o mode=755,size=$(( $(du -sm {self.folder} | cut -f1) + {self.spare} ))m "
-            f"tmpfs {self.place}; chown --reference={self.folder} {self.place}; "
-            f"cp -a {self.folder} {self.place}/files; mv {self.folder} {self.kept}; "
-            f"ln -s {self.place}/files {self.folder}; chown -h --reference={self.kept} {self.folder}; "
-            f"systemctl start {self.units}"
+            f"systemctl stop {self.units}; rm -rf {self.kept} {self.kept}.old; "
+            f"cp -a {self.folder} {self.kept}; mkdir -p {self.place}; "
+            f"size=$(( $(du -sm {self.kept} | cut -f1) + {self.spare} )); "
+            f"mount -t tmpfs -o mode=750,size=${{size}}m tmpfs {self.place}; "
+            f"chown --reference={self.kept} {self.place}; "
+            f"mkdir -p {into}; cp -aT {self.kept} {into}; {move}; "
+            f"rm -rf {self.kept}; systemctl start {self.units}"
         )
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Its owner may have made it anew in the meantime, as a folder: then that is what there is.
-        self._shell(
-            f"rm -f {self.place}/ballast; systemctl stop {self.units}; "
-            f"if [ -L {self.folder} ]; then rm {self.folder}; cp -a {self.place}/files {self.folder}; fi; "
-            f"umount -l {self.place}; rmdir {self.place}; rm -rf {self.kept}; "
-            f"systemctl start {self.units}"
-        )
-
-    @property
-    def place(self) -> str:
-        return f"{self.folder.rpartition('/')[0]}/.fault-disk"
-
-    @property
-    def kept(self) -> str:
-        return f"/var/tmp/fault-kept-{self.folder.rpartition('/')[2]}"
+        script = f"rm -f {self.place}/ballast; systemctl stop {self.units}; "
+        if self.beside:
+            # Its owner may have made it anew meanwhile, as a folder: then that is what there is.
+            script += (
+                f"if [ -L {self.folder} ]; then rm {self.folder}; "
+                f"cp -aT {self.place}/files {self.folder}; fi; "
+                f"umount -l {self.place}; rmdir {self.place}; rm -rf {self.kept}.old; "
+            )
+        else:
+            script += (
+                f"cp -aT {self.place} {self.kept}; umount -l {self.place}; "
+                f"find {self.place} -mindepth 1 -delete; cp -aT {self.kept} {self.place}; "
+                f"rm -rf {self.kept}; "
+            )
+        self._shell(script + f"systemctl start {self.units}")
 
     def fill(self) -> None:
         """To the last byte."""

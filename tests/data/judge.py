@@ -206,9 +206,7 @@ def jobs(logs: Sequence[Sequence[Entry]]) -> Jobs:
         # Until publishing ends: after that there is nothing to do.
         end = next((e["told"] for e in log if e["what"] == "published"), None)
         until = float("inf") if end is None else end
-        times = [
-            e["told"] for e in log if e["what"] in ("done", "consumes") and e["told"] <= until
-        ]
+        times = [e["told"] for e in log if e["what"] in ("done", "consumes") and e["told"] <= until]
         gaps.append(longest(times, end))
     refused = sum(e["what"] == "refused" for log in logs for e in log)
     return Jobs(len(confirmed), lost(confirmed, done), refused, max(gaps, default=0.0))

@@ -54,14 +54,21 @@ class Remote:
         self.log.touch()
         self._thread.start()
 
-    def stop(self, limit: float = 60.0) -> None:
-        """Ends the program. One that cannot be reached, on a host that stands still, is left behind."""
+    def end(self) -> None:
+        """Tells the program to end, and does not wait for it."""
         self._over.set()
         process = self._process
         if process and process.stdin:
             with contextlib.suppress(OSError):
                 process.stdin.close()
+
+    def stop(self, limit: float = 60.0) -> None:
+        """Ends the program. One that cannot be reached, on a host that stands still, is left behind."""
+        self.end()
+        if not self._thread.is_alive():
+            return
         self._thread.join(limit)
+        process = self._process
         if process and process.poll() is None:
             process.kill()
             self._thread.join(10)
@@ -75,7 +82,7 @@ class Remote:
             while True:
                 with contextlib.suppress(BacklineError):
                     self._once(log.fileno())
-                if self._over.wait(0.2) or not self._again:
+                if self._over.wait(0.5) or not self._again:
                     return
 
     def _once(self, log: int) -> None:
@@ -87,6 +94,8 @@ class Remote:
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, bufsize=0
             )
         self._process = process
+        if self._over.is_set():
+            self.end()
         assert process.stdout
         last = b"\n"
         while chunk := os.read(process.stdout.fileno(), 65536):

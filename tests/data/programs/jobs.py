@@ -88,7 +88,9 @@ def publish(run: str, queue: str) -> None:
                 number += 1
                 job = f"{run}-{host}-{number}"
                 message = amqp.Message(job, delivery_mode=2)
-                channel.basic_publish(message, routing_key=queue, mandatory=True, confirm_timeout=10)
+                channel.basic_publish(
+                    message, routing_key=queue, mandatory=True, confirm_timeout=10
+                )
                 tell("confirmed", id=job)
         except BROKEN as error:
             # It may have arrived or not: nobody was told that it did.
@@ -108,7 +110,9 @@ def consume(run: str, queue: str) -> None:
 
             def done(message: amqp.Message, channel: amqp.Channel = channel) -> None:
                 channel.basic_ack(message.delivery_tag)
-                body = message.body if isinstance(message.body, str) else bytes(message.body).decode()
+                body = (
+                    message.body if isinstance(message.body, str) else bytes(message.body).decode()
+                )
                 if body.startswith(f"{run}-"):
                     tell("done", id=body)
 

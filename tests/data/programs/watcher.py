@@ -66,7 +66,9 @@ class Watch:
     def ask(self, probe: str) -> str:
         if self.link is None:
             self.link = self.connect()
-            self.link.add_notice_handler(lambda notice: self.doubts.append(notice.message_primary or ""))
+            self.link.add_notice_handler(
+                lambda notice: self.doubts.append(notice.message_primary or "")
+            )
         found = self.link.execute("SELECT pg_is_in_recovery()").fetchone()
         if found is None or found[0]:
             return "no: in recovery"
@@ -77,7 +79,11 @@ class Watch:
         return "yes"
 
     def connect(self) -> psycopg.Connection:
-        known = {"autocommit": True, "cursor_factory": psycopg.ClientCursor, "prepare_threshold": None}
+        known = {
+            "autocommit": True,
+            "cursor_factory": psycopg.ClientCursor,
+            "prepare_threshold": None,
+        }
         if not self.address:
             return psycopg.connect(
                 host="/var/run/postgresql", user="postgres", dbname="jukebox", **known

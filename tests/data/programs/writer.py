@@ -92,7 +92,9 @@ class Client:
     def write(self, row: str) -> None:
         if self.link is None:
             self.link = connect()
-            self.link.add_notice_handler(lambda notice: self.doubts.append(notice.message_primary or ""))
+            self.link.add_notice_handler(
+                lambda notice: self.doubts.append(notice.message_primary or "")
+            )
         self.doubts.clear()
         self.link.execute(INSERT, [row])
         if any(UNSURE in doubt for doubt in self.doubts):
