@@ -189,11 +189,16 @@ def clients(logs: Sequence[Sequence[Entry]]) -> Clients:
 
 @dataclass(frozen=True)
 class Jobs:
-    """What publishers were promised, and consumers did. `gap`: the longest that one consumer did nothing."""
+    """What publishers were promised, and consumers did.
+
+    `refused`: tries that failed. `gave_up`: jobs that were not confirmed at the second try either. `gap`:
+    the longest that one consumer had nothing done, in seconds.
+    """
 
     confirmed: int
     lost: list[str]
     refused: int
+    gave_up: int
     gap: float
 
 
@@ -208,8 +213,9 @@ def jobs(logs: Sequence[Sequence[Entry]]) -> Jobs:
         until = float("inf") if end is None else end
         times = [e["told"] for e in log if e["what"] in ("done", "consumes") and e["told"] <= until]
         gaps.append(longest(times, end))
-    refused = sum(e["what"] == "refused" for log in logs for e in log)
-    return Jobs(len(confirmed), lost(confirmed, done), refused, max(gaps, default=0.0))
+    told = Counter(e["what"] for log in logs for e in log)
+    missing = lost(confirmed, done)
+    return Jobs(len(confirmed), missing, told["refused"], told["gave up"], max(gaps, default=0.0))
 
 
 def blind(found: Sequence[Sample], hosts: Sequence[str]) -> list[str]:

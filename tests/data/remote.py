@@ -21,6 +21,8 @@ PLACE = "/var/tmp/backline-faults"
 PATRONI_PYTHON = "/opt/patroni/current/bin/python"
 APP_PYTHON = "/srv/jukebox/current/venv/bin/python"
 APP_ENVIRONMENT = "/etc/jukebox/jukebox.env"
+SOONEST_S, LATEST_S = 0.25, 2.0
+"""How long until a program is started again whose host is away. A try costs this machine something."""
 
 
 def install(fleet: Fleet, host: str, program: str) -> str:
@@ -79,10 +81,14 @@ class Remote:
 
     def _run(self) -> None:
         with self.log.open("ab") as log:
+            pause = SOONEST_S
             while True:
+                began = time.monotonic()
                 with contextlib.suppress(BacklineError):
                     self._once(log.fileno())
-                if self._over.wait(0.5) or not self._again:
+                lived = time.monotonic() - began
+                pause = SOONEST_S if lived > LATEST_S else min(2 * pause, LATEST_S)
+                if self._over.wait(pause) or not self._again:
                     return
 
     def _once(self, log: int) -> None:

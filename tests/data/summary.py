@@ -51,6 +51,7 @@ def _broker(name: str, places: list[Path]) -> Row:
         "acknowledged": sum(v.confirmed for v in verdicts),
         "lost": sum(len(v.lost) for v in verdicts),
         "errors": sum(v.refused for v in verdicts),
+        "gave_up_after_one_retry": sum(v.gave_up for v in verdicts),
         **_seconds("pause", [v.gap for v in verdicts]),
     }
 

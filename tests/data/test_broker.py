@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def brokers(fleet: Fleet) -> Iterator[Fleet]:
     faults.mend(fleet)
     wait_until("the brokers are whole again", 240, lambda: whole_brokers(fleet), every=1)
     words = ("rabbitmqctl", "-q", "delete_queue", "-p", VHOST, JOBS_QUEUE)
-    inside(fleet, fleet.hosts("broker")[0], *words)
+    with contextlib.suppress(BacklineError):  # a test that ended early has made none
+        inside(fleet, fleet.hosts("broker")[0], *words)
 
 
 @pytest.mark.parametrize("which", ["that leads the queue", "that clients talk to"])

@@ -98,11 +98,18 @@ class Trial:
     """Writers and watchers around a fault. Use it as a context manager; `verdict` is there afterwards.
 
     `retries`: for each writing host, how often its clients try again. The one on a streaming host does not
-    by default, the one on a worker does once.
+    by default, the one on a worker does once. `first`: the members that there are at the beginning, if the
+    cluster does not have all of them yet.
     """
 
-    def __init__(self, fleet: Fleet, name: str, retries: Sequence[int] = (0, 1)) -> None:
-        self.fleet, self.name = fleet, name
+    def __init__(
+        self,
+        fleet: Fleet,
+        name: str,
+        retries: Sequence[int] = (0, 1),
+        first: Sequence[str] = (),
+    ) -> None:
+        self.fleet, self.name, self.first = fleet, name, list(first)
         self.folder = recording("database", name)
         self.run = uuid.uuid4().hex[:8]
         hosts = [fleet.hosts("streaming")[0], fleet.hosts("worker")[0]]
@@ -133,7 +140,8 @@ class Trial:
         self._verdict: Verdict | None = None
 
     def __enter__(self) -> Trial:
-        cluster.settled(self.fleet)
+        if not self.first:
+            cluster.settled(self.fleet)
         try:
             for remote in [*self.watchers, *self.writers]:
                 remote.start()
@@ -193,7 +201,7 @@ class Trial:
 
     def _watched(self) -> bool:
         found = [s for watcher in self.watchers for s in judge.samples(watcher.entries())]
-        return not judge.blind(found, self.fleet.hosts("database"))
+        return not judge.blind(found, self.first or self.fleet.hosts("database"))
 
     def _stop(self) -> None:
         for remote in self.writers:
@@ -236,7 +244,8 @@ class Jobs:
             found = self._verdict
             print(
                 f"\n{self.name}: {found.confirmed} jobs confirmed, {len(found.lost)} lost, "
-                f"{found.refused} refused; a consumer waited {found.gap:.1f} s at most",
+                f"{found.refused} errors, {found.gave_up} given up; "
+                f"a consumer waited {found.gap:.1f} s at most",
                 flush=True,
             )
 

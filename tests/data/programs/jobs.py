@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import amqp
 from amqp.exceptions import AMQPError, MessageNacked
 
-PACE_S, LAST_JOBS_S, HEARTBEAT_S = 0.02, 30.0, 6
+PACE_S, AGAIN_S, LAST_JOBS_S, HEARTBEAT_S = 0.02, 1.0, 30.0, 6
 BROKEN = (AMQPError, MessageNacked, OSError)
 PRINT = threading.Lock()
 PUBLISHING, CONSUMING = threading.Event(), threading.Event()
@@ -80,24 +80,35 @@ def close(link: amqp.Connection | None) -> None:
 
 
 def publish(run: str, queue: str) -> None:
+    """A job that was not confirmed is published once more, a second later; it may then arrive twice."""
     host, number, link = os.uname().nodename, 0, None
-    while not PUBLISHING.is_set():
-        try:
-            link, channel = opened(queue)
-            while not PUBLISHING.wait(PACE_S):
-                number += 1
-                job = f"{run}-{host}-{number}"
+    while not PUBLISHING.wait(PACE_S):
+        number += 1
+        job = f"{run}-{host}-{number}"
+        for last in (False, True):
+            try:
+                if link is None:
+                    link, channel = opened(queue)
                 message = amqp.Message(job, delivery_mode=2)
                 channel.basic_publish(
                     message, routing_key=queue, mandatory=True, confirm_timeout=10
                 )
                 tell("confirmed", id=job)
-        except BROKEN as error:
-            # It may have arrived or not: nobody was told that it did.
-            tell("refused", why=" ".join(f"{type(error).__name__}: {error}".split())[:160])
-            PUBLISHING.wait(0.2)
-        close(link)
-        link = None
+                break
+            except BROKEN as error:
+                # It may have arrived or not: nobody was told that it did.
+                tell(
+                    "refused",
+                    id=job,
+                    why=" ".join(f"{type(error).__name__}: {error}".split())[:160],
+                )
+                close(link)
+                link = None
+            if last:
+                tell("gave up", id=job)
+            else:
+                PUBLISHING.wait(AGAIN_S)
+    close(link)
     tell("published")
 
 

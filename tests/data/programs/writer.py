@@ -23,7 +23,9 @@ OVER = threading.Event()
 PRINT = threading.Lock()
 # Somebody cancelled the wait for a standby: what then looks like an acknowledged commit is none.
 UNSURE = "synchronous replication"
-INSERT = "INSERT INTO fault_rows (id) VALUES (%s) ON CONFLICT DO NOTHING"
+# A row that is there already, from a try whose answer got lost, is written again: to do nothing would be
+# acknowledged at once, whether or not a standby has it.
+INSERT = "INSERT INTO fault_rows (id) VALUES (%s) ON CONFLICT (id) DO UPDATE SET id = excluded.id"
 
 
 class Doubtful(Exception):
