@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,9 @@ def whole_brokers(fleet: Fleet) -> bool:
         return False
 
 
-def queues(fleet: Fleet, host: str) -> list[dict[str, object]]:
+def queues(fleet: Fleet, host: str) -> list[dict[str, Any]]:
     words = ("rabbitmqctl", "-q", "--formatter", "json", "list_queues", "-p", VHOST)
-    listed: list[dict[str, object]] = json.loads(
+    listed: list[dict[str, Any]] = json.loads(
         inside(fleet, host, *words, "name", "leader", "members", "online")
     )
     return [queue for queue in listed if queue.get("members")]
