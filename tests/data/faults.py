@@ -45,7 +45,7 @@ def cut(
         hook, interface, address = WAYS[way]
         peers = ", ".join(fleet.address(other) for other in others)
         which = f"ip {address} {{ {peers} }}" if peers else f'{interface} != "lo"'
-        chains.append(f"chain {way} {{\ntype filter hook {hook} priority -300\n{which} drop\n}}")
+        chains.append(f"chain {hook} {{\ntype filter hook {hook} priority -300\n{which} drop\n}}")
     table = f"table inet {CUT} {{\n" + "\n".join(chains) + "\n}"
     inside(fleet, host, "nft", table)  # in one transaction
     try:

@@ -200,6 +200,13 @@ class Jobs:
     refused: int
     gave_up: int
     gap: float
+    ended: bool
+
+    def safe(self) -> None:
+        """What was confirmed was done. Jobs may wait still if a program did not come to its end."""
+        assert self.ended, "a publisher or a consumer did not come to its end"
+        assert self.confirmed, "nobody published"
+        assert not self.lost, f"LOST {len(self.lost)}: {self.lost[:10]}"
 
 
 def jobs(logs: Sequence[Sequence[Entry]]) -> Jobs:
@@ -214,8 +221,14 @@ def jobs(logs: Sequence[Sequence[Entry]]) -> Jobs:
         times = [e["told"] for e in log if e["what"] in ("done", "consumes") and e["told"] <= until]
         gaps.append(longest(times, end))
     told = Counter(e["what"] for log in logs for e in log)
-    missing = lost(confirmed, done)
-    return Jobs(len(confirmed), missing, told["refused"], told["gave up"], max(gaps, default=0.0))
+    return Jobs(
+        len(confirmed),
+        lost(confirmed, done),
+        told["refused"],
+        told["gave up"],
+        max(gaps, default=0.0),
+        bool(logs) and all(log and log[-1]["what"] == "end" for log in logs),
+    )
 
 
 def blind(found: Sequence[Sample], hosts: Sequence[str]) -> list[str]:

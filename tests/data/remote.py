@@ -35,8 +35,9 @@ def install(fleet: Fleet, host: str, program: str) -> str:
 
 
 def remove(fleet: Fleet, host: str) -> None:
-    """Takes the programs away."""
-    podman("exec", fleet.container(host), "rm", "-rf", PLACE)
+    """Ends what still runs of the programs, and takes them away."""
+    script = f"systemctl stop 'backline-fault-*' 2>/dev/null; rm -rf {PLACE}"
+    podman("exec", fleet.container(host), "sh", "-c", script)
 
 
 class Remote:

@@ -44,10 +44,11 @@ def _database(name: str, places: list[Path]) -> Row:
 
 
 def _broker(name: str, places: list[Path]) -> Row:
-    verdicts = [trial.read_jobs(place) for place in places]
+    verdicts = [found for found in map(trial.read_jobs, places) if found.ended]
     return {
         "name": name,
         "trials": len(places),
+        "unfinished": len(places) - len(verdicts),
         "acknowledged": sum(v.confirmed for v in verdicts),
         "lost": sum(len(v.lost) for v in verdicts),
         "errors": sum(v.refused for v in verdicts),
@@ -79,6 +80,7 @@ def note(name: str, **values: Any) -> None:
 
 COLUMNS = {
     "trials": "trials",
+    "unfinished": "unfinished",
     "acknowledged": "acknowledged",
     "lost": "lost",
     "two_writable": "2 writable",

@@ -49,8 +49,9 @@ def queues(fleet: Fleet, host: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def brokers(fleet: Fleet) -> Iterator[Fleet]:
+def brokers(data: Fleet) -> Iterator[Fleet]:
     """Three brokers in step, before and afterwards."""
+    fleet = data
     assert len(fleet.hosts("broker")) == 3, "use the full lab: inv lab.up --size full"
     wait_until("the brokers are whole", 120, lambda: whole_brokers(fleet), every=1)
     yield fleet
@@ -74,6 +75,5 @@ def test_a_broker_is_killed(brokers: Fleet, which: str) -> None:
         # It comes back while they work.
         wait_until("the brokers are whole", 240, lambda: whole_brokers(brokers), every=1)
         jobs.back(BACK_S)
-    assert jobs.verdict.confirmed > 100
-    assert not jobs.verdict.lost, jobs.verdict.lost[:10]
+    jobs.verdict.safe()
     assert jobs.verdict.gap <= BACK_S

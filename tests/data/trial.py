@@ -197,7 +197,7 @@ class Trial:
         }
 
     def _warm(self, writer: Remote) -> bool:
-        return sum(entry["what"] == "ack" for entry in writer.entries()) >= WARM_ROWS
+        return len([e for e in writer.entries() if e["what"] == "ack"]) >= WARM_ROWS
 
     def _watched(self) -> bool:
         found = [s for watcher in self.watchers for s in judge.samples(watcher.entries())]

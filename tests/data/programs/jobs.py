@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import ssl
 import sys
 import threading
@@ -24,6 +25,7 @@ from amqp.exceptions import AMQPError, MessageNacked
 
 PACE_S, AGAIN_S, LAST_JOBS_S, HEARTBEAT_S = 0.02, 1.0, 30.0, 6
 BROKEN = (AMQPError, MessageNacked, OSError)
+LIMIT_S = 2 * 3600  # should nobody ever tell it to end
 PRINT = threading.Lock()
 PUBLISHING, CONSUMING = threading.Event(), threading.Event()
 
@@ -144,7 +146,7 @@ def main() -> None:
     run, queue = sys.argv[1:3]
     for work in (publish, consume):
         threading.Thread(target=work, args=(run, queue), daemon=True).start()
-    sys.stdin.read()
+    select.select([sys.stdin], [], [], LIMIT_S)
     PUBLISHING.set()
     time.sleep(LAST_JOBS_S)
     CONSUMING.set()

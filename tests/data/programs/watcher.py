@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ import time
 import psycopg
 
 EVERY_S = 0.2
+LIMIT_S = 2 * 3600  # should nobody ever tell it to end
 PRINT = threading.Lock()
 UNSURE = "synchronous replication"
 INSERT = "INSERT INTO fault_probes (id) VALUES (%s)"
@@ -121,7 +123,7 @@ def main() -> None:
     watches = [Watch(run, name, address) for name, _, address in hosts]
     for watch in watches:
         threading.Thread(target=watch.work, daemon=True).start()
-    sys.stdin.read()
+    select.select([sys.stdin], [], [], LIMIT_S)
     for watch in watches:
         watch.last()
     os._exit(0)

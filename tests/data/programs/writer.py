@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ import time
 import psycopg
 
 AGAIN_S = 1.0
+LIMIT_S = 2 * 3600  # should nobody ever tell it to end
 OVER = threading.Event()
 PRINT = threading.Lock()
 # Somebody cancelled the wait for a standby: what then looks like an acknowledged commit is none.
@@ -123,7 +125,7 @@ def main() -> None:
     ]
     for thread in threads:
         thread.start()
-    sys.stdin.read()
+    select.select([sys.stdin], [], [], LIMIT_S)
     OVER.set()
     for thread in threads:
         thread.join(40)

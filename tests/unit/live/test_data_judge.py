@@ -122,6 +122,11 @@ def test_jobs_that_were_confirmed_and_never_done_are_lost() -> None:
     one += [entry("done", 2, id="a"), entry("refused", 3, id="c"), entry("gave up", 4, id="c")]
     found = judge.jobs([one, [entry("done", 5, id="other")]])
     assert (found.confirmed, found.lost, found.refused, found.gave_up) == (2, ["b"], 1, 1)
+    with pytest.raises(AssertionError, match="did not come to its end"):
+        found.safe()
+    with pytest.raises(AssertionError, match=r"LOST 1: \['b'\]"):
+        judge.jobs([[*one, entry("end", 9)]]).safe()
+    judge.jobs([[*one, entry("done", 8, id="b"), entry("end", 9)]]).safe()
 
 
 def test_a_consumer_that_does_nothing_has_a_gap_although_another_works() -> None:
