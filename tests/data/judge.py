@@ -53,8 +53,13 @@ class Span:
 
 
 def entries(file: Path) -> Iterator[Entry]:
-    """The lines of a log. One that was cut off in the middle, by a kill, says nothing."""
-    for line in file.read_text(encoding="utf-8").splitlines():
+    """The lines of a log."""
+    return parse(file.read_text(encoding="utf-8"))
+
+
+def parse(text: str) -> Iterator[Entry]:
+    """What lines say. One that was cut off in the middle, by a kill, says nothing."""
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
         except ValueError:

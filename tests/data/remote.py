@@ -8,12 +8,12 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from backline.errors import BacklineError
 from backline.lab.machine import podman
-from tests.data.judge import Entry, entries
+from tests.data.judge import Entry, parse
 from tests.live import Fleet
 
 PROGRAMS = Path(__file__).with_name("programs")
@@ -51,6 +51,8 @@ class Remote:
         self._prepare, self._again = prepare, again
         self._over = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
+        self._known: list[Entry] = []
+        self._offset = 0
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -76,9 +78,15 @@ class Remote:
             process.kill()
             self._thread.join(10)
 
-    def entries(self) -> list[Entry]:
-        """What it has told until now."""
-        return list(entries(self.log)) if self.log.exists() else []
+    def entries(self) -> Sequence[Entry]:
+        """What it has told until now. Each line is read once: who waits for one asks often."""
+        with self.log.open("rb") as log:
+            log.seek(self._offset)
+            chunk = log.read()
+        whole = chunk.rfind(b"\n") + 1
+        self._known += parse(chunk[:whole].decode())
+        self._offset += whole
+        return self._known
 
     def _run(self) -> None:
         with self.log.open("ab") as log:

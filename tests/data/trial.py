@@ -20,7 +20,7 @@ from tests.live import Fleet
 
 RESULTS = Path(os.environ.get("BACKLINE_DATA_RESULTS", ROOT / ".cache" / "test-data"))
 STARTED = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-CLIENTS, PACE_S = 4, 0.05
+CLIENTS, PACE_S = 4, 0.1
 WARM_ROWS = 40
 FRESH_ROWS = 5
 JOBS_QUEUE = "fault-jobs"
