@@ -2,12 +2,13 @@
 # Everything else is `inv --list` (contributors) and `fab --list` (operators).
 INV = .venv/bin/inv
 
-.PHONY: help demo test test-fast test-rollout clean
+.PHONY: help demo test test-fast test-rollout test-data clean
 help:
 	@echo "make demo       a fleet on this machine, a song served, a rolling deploy under load"
 	@echo "make test       everything CI runs (about half an hour on 2 cores)"
 	@echo "make test-fast  lint, unit and template tests (about a minute)"
 	@echo "make test-rollout  the rollout engine: faults at every step on a real fleet (hours)"
+	@echo "make test-data  the data tier: hosts killed, cut off, full; lost rows counted (hours)"
 	@echo "make clean      remove the lab, its images and what was built here"
 	@echo "then: . .venv/bin/activate; inv --list; fab --list"
 
@@ -22,6 +23,9 @@ test-fast: .venv/.ready
 
 test-rollout: .venv/.ready
 	@$(INV) test.rollout
+
+test-data: .venv/.ready
+	@$(INV) test.data
 
 clean: .venv/.ready
 	@$(INV) lab.down --images

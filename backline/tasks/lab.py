@@ -18,7 +18,7 @@ from backline.tasks.command import command, say
 
 @command(
     help={
-        "size": "small (5 hosts), full (15) or wide (10, eight for the app); see lab/topology.yml",
+        "size": "small (5 hosts), full (15), wide (10, eight for the app) or data (6); see lab/topology.yml",
         "env": "the lab's name, and its folder in inventory/",
         "index": "network 198.18.<index>.0/24 and ports moved up by 100 for each; default: a free one",
         "from_snapshot": "start from hosts kept by `inv lab.snapshot`",

@@ -201,6 +201,31 @@ def rollout(c: Context, only: str = "", env: str = "", keep: bool = False) -> No
     )
 
 
+@command(
+    help={
+        "only": "these tests alone, with commas between",
+        "env": "aim at this full lab, which is up, and leave it as it ends (default: a new `lab-chaos`)",
+        "keep": "take `lab-chaos` as it is, if it is up, and leave it up",
+    }
+)
+def data(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
+    """Break the data tier of a real fleet: what was lost, who took writes, how long nobody did."""
+    names = _chosen(only, _scenarios_of("data"))
+    _ensure_image()
+    judge: list[str | Path] = [BIN / "python", "-m", "pytest"]
+    judge += sorted(ROOT.glob("tests/unit/live/test_data_*.py"))
+    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
+    argv += [f"tests/data/test_{name}.py" for name in names]
+    argv += ["--env", env] if env else []
+    argv += ["--keep"] if keep else []
+    run_all(
+        [
+            Step("data: who judges", judge, again="inv test.unit"),
+            Step("data: faults on a real fleet", argv, again="inv test.data"),
+        ]
+    )
+
+
 @command()
 def fast(c: Context) -> None:
     """Lint, unit and template tests: about a minute."""
@@ -233,5 +258,5 @@ def everything(c: Context) -> None:
         )
 
 
-collection = Collection("test", unit, templates, jukebox, roles, fleet, chaos, rollout, fast)
+collection = Collection("test", unit, templates, jukebox, roles, fleet, chaos, rollout, data, fast)
 collection.add_task(everything, name="all", default=True)
