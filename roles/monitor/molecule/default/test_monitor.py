@@ -34,12 +34,15 @@ def test_a_daemon_is_locked_in_and_comes_back_at_boot(host, unit):
     assert host.service(unit).is_running and host.service(unit).is_enabled
 
 
-def test_every_alert_fires_when_it_should_and_not_when_it_should_not(host):
+@pytest.mark.parametrize(
+    "tests", sorted(path.name for path in (ROLE / "files").glob("rules_test*.yml"))
+)
+def test_every_alert_fires_when_it_should_and_not_when_it_should_not(host, tests):
     copied = subprocess.run(
         ["podman", "cp", str(ROLE / "files/."), "mol-monitor:/run/rules_test"], check=False
     )
     assert copied.returncode == 0
-    done = host.run("cd /run/rules_test && promtool test rules rules_test.yml")
+    done = host.run(f"cd /run/rules_test && promtool test rules {tests}")
     assert done.rc == 0, done.stdout + done.stderr
 
 
