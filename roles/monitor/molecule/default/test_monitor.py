@@ -113,6 +113,20 @@ def test_secrets_are_for_alertmanager_alone(host):
         assert "canary-of-the-webhook" not in host.run(place).stdout, place
 
 
+def test_what_speaks_tls_only_is_asked_with_the_hosts_certificate(host):
+    bare = "curl -sS -m 5 --cacert /etc/backline/pki/ca.pem https://127.0.0.1:9444/metrics"
+    assert host.run(bare).rc != 0, "it answers anybody: this proves nothing"
+    assert eventually(lambda: query(host, 'etcd_server_has_leader{job="etcd"} == 1'), 30)
+
+
+def test_prometheus_alone_may_read_the_hosts_key(host):
+    (gid,) = host.check_output("getent group pki | cut -d: -f3").split()
+    for unit in UNITS:
+        pid = host.check_output(f"systemctl show --property MainPID --value {unit}")
+        groups = re.search(r"^Groups:(.*)$", host.file(f"/proc/{pid}/status").content_string, re.M)
+        assert (gid in groups[1].split()) == (unit == "prometheus"), unit
+
+
 def test_the_blackbox_exporter_is_nobody_elses(host):
     assert "127.0.0.1:9115" in host.run("ss -Hltn").stdout
     assert not re.search(r"(\*|0\.0\.0\.0|\[::\]):9(115|093|090|094)", host.run("ss -Hltn").stdout)
