@@ -52,8 +52,7 @@ def test_postgresql_tells_what_the_alerts_ask(host):
     assert "pg_up 1" in told and "pg_exporter_last_scrape_error 0" in told, told[-2000:]
     names = set(re.findall(r"^(pg_\w+)", told, re.M))
     rules = "".join(path.read_text() for path in (ROLES / "monitor/files/rules").glob("*.yml"))
-    # There is no slot here.
-    asked = set(re.findall(r"\bpg_\w+", rules)) - {"pg_replication_slots_pg_wal_lsn_diff"}
+    asked = set(re.findall(r"\bpg_\w+", rules))
     assert len(asked) > 5 and asked <= names, asked - names
 
 
