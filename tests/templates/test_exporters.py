@@ -16,7 +16,11 @@ from tests.templates.test_templates import render
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "/var/lib/prometheus/node-exporter"
-SANDBOXED = ["node.conf.j2", "nginx.conf.j2", "backline-metrics.service.j2"]
+DROP_INS = [("node.conf.j2", 9100), ("nginx.conf.j2", 9113), ("postgresql.conf.j2", 9187)]
+SANDBOXED = [
+    "node.conf.j2", "nginx.conf.j2", "postgresql.conf.j2",
+    "backline-metrics.service.j2", "pgbouncer-metrics.service.j2",
+]  # fmt: skip
 
 
 def settings(template: str, **more: Any) -> dict[str, list[str]]:
@@ -40,14 +44,14 @@ def flags(template: str, **more: Any) -> dict[str, str]:
     return {key.lstrip("-"): value for key, _, value in (word.partition("=") for word in words)}
 
 
-@pytest.mark.parametrize(("template", "port"), [("node.conf.j2", 9100), ("nginx.conf.j2", 9113)])
+@pytest.mark.parametrize(("template", "port"), DROP_INS)
 def test_an_exporter_listens_on_the_fleets_address_alone(template: str, port: int) -> None:
     assert flags(template)["web.listen-address"] == f"127.0.0.1:{port}"
     found = flags(template, exporters_listen_address="198.51.100.21")
     assert found["web.listen-address"] == f"198.51.100.21:{port}"
 
 
-@pytest.mark.parametrize("template", ["node.conf.j2", "nginx.conf.j2"])
+@pytest.mark.parametrize("template", [template for template, _ in DROP_INS])
 def test_an_exporter_that_ends_is_started_again(template: str) -> None:
     # It is also lost when the command above goes on into this line.
     assert settings(template)["Restart"] == ["always"]
@@ -141,7 +145,9 @@ def test_a_hole_in_an_exporter_leads_nowhere(template: str) -> None:
         # The node exporter needs netlink for the network's counters, and all of /proc.
         ("node.conf.j2", "AF_UNIX AF_INET AF_INET6 AF_NETLINK", None),
         ("nginx.conf.j2", "AF_UNIX AF_INET AF_INET6", ["pid"]),
+        ("postgresql.conf.j2", "AF_UNIX AF_INET AF_INET6", ["pid"]),
         ("backline-metrics.service.j2", "none", ["pid"]),
+        ("pgbouncer-metrics.service.j2", "AF_UNIX", ["pid"]),
     ],
 )
 def test_each_may_talk_and_see_only_what_it_needs(
@@ -150,18 +156,77 @@ def test_each_may_talk_and_see_only_what_it_needs(
     found = settings(template)
     assert found["RestrictAddressFamilies"] == [families]
     assert found.get("ProcSubset") == proc
-    private = template == "backline-metrics.service.j2"
+    private = template.endswith(".service.j2")
     assert found.get("PrivateNetwork") == (["yes"] if private else None)
 
 
-def test_the_releases_are_written_from_the_start_and_in_time() -> None:
-    timer = settings("backline-metrics.timer.j2")
+@pytest.mark.parametrize("name", ["backline-metrics", "pgbouncer-metrics"])
+def test_text_files_are_written_from_the_start_and_in_time(name: str) -> None:
+    timer = settings(f"{name}.timer.j2")
     # The second one counts from the last run: without the first one there would never be any.
     assert timer["OnActiveSec"] == ["1"] and timer["WantedBy"] == ["timers.target"]
     # systemd's own accuracy is a minute.
     assert timer["AccuracySec"] == ["1"]
-    patience = settings("backline-metrics.service.j2")["TimeoutStartSec"][0]
+    patience = settings(f"{name}.service.j2")["TimeoutStartSec"][0]
     assert int(patience) < int(timer["OnUnitActiveSec"][0]) == 15
+
+
+def test_the_exporter_signs_in_as_who_it_is_and_with_no_secret() -> None:
+    found = settings("postgresql.conf.j2", exporters_postgresql_port=5433)
+    # What the package's file says would come later, and it says nothing.
+    assert found["EnvironmentFile"] == [""]
+    (word,) = shlex.split(found["Environment"][0])
+    name, _, source = word.partition("=")
+    given = dict(pair.split("=", 1) for pair in source.split())
+    assert name == "DATA_SOURCE_NAME" and "password" not in given
+    assert (given["host"], given["port"], given["dbname"]) == (
+        "/run/postgresql",
+        "5433",
+        "postgres",
+    )
+    # A question that hangs ends before Prometheus gives up, and with it the number of what hangs.
+    patience = yaml.safe_load((ROOT / "roles/monitor/defaults/main.yml").read_text())
+    longest = int(patience["monitor_scrape_timeout"].removesuffix("s")) * 1000
+    assert int(given["statement_timeout"]) < longest
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["inventory/lab", "inventory/staging", "inventory/production", "templates/environment"],
+)
+def test_every_environment_lets_the_exporter_in(folder: str) -> None:
+    told = settings("postgresql.conf.j2")["Environment"][0]
+    users = yaml.safe_load((ROOT / folder / "group_vars/database.yml").read_text())[
+        "database_users"
+    ]
+    (found,) = [user for user in users if user.get("system_user") == "prometheus"]
+    assert f"user={found['name']} " in told and found["roles"] == ["pg_monitor"]
+    assert "password" not in found
+
+
+def test_what_is_asked_of_postgresql_is_read_from_where_it_is_written() -> None:
+    path = flags("postgresql.conf.j2")["extend.query-path"]
+    tasks = (ROOT / "roles/exporters/tasks/postgresql.yml").read_text()
+    role = yaml.safe_load((ROOT / "roles/exporters/vars/main.yml").read_text())
+    assert (
+        path == role["__exporters_postgresql_queries"]
+        and 'dest: "{{ __exporters_postgresql_queries }}"' in tasks
+    )
+
+
+def test_pgbouncer_is_asked_by_whom_it_lets_in_and_where_it_answers() -> None:
+    found = settings("pgbouncer-metrics.service.j2")
+    role = yaml.safe_load((ROOT / "roles/database/vars/main.yml").read_text())
+    ports = yaml.safe_load((ROOT / "roles/database/defaults/main.yml").read_text())
+    *_, program, folder, port, target = found["ExecStart"][0].split()
+    assert (folder, int(port)) == (
+        role["__database_pgbouncer_dir"],
+        ports["database_pgbouncer_port"],
+    )
+    assert found["User"] == ["pgbouncer"]
+    assert Path(target).parent == Path("/var/lib") / found["StateDirectory"][0]
+    tasks = (ROOT / "roles/exporters/tasks/pgbouncer.yml").read_text()
+    assert f"dest: {program}\n" in tasks and f"path: {FOLDER}/backline_pgbouncer.prom" in tasks
 
 
 @pytest.mark.parametrize(
@@ -173,3 +238,16 @@ def test_nginx_is_told_of_where_there_is_one(groups: list[str], wanted: bool) ->
     given = play["roles"][0]["vars"]
     templar = Templar(DataLoader(), variables={"group_names": groups})
     assert templar.template(trust_as_template(given["exporters_nginx"])) is wanted
+
+
+@pytest.mark.parametrize(
+    ("groups", "wanted"), [(["database", "broker"], True), (["streaming"], False)]
+)
+def test_postgresql_and_pgbouncer_are_told_of_where_they_are(
+    groups: list[str], wanted: bool
+) -> None:
+    play = yaml.safe_load((ROOT / "playbooks/monitor.yml").read_text())[0]
+    given = play["roles"][0]["vars"]
+    templar = Templar(DataLoader(), variables={"group_names": groups})
+    for toggle in ("exporters_postgresql", "exporters_pgbouncer"):
+        assert templar.template(trust_as_template(given[toggle])) is wanted

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 
-UNITS = ("prometheus-node-exporter", "prometheus-nginx-exporter", "backline-metrics")
+ROLES = Path(__file__).parents[3]
+DAEMONS = ("prometheus-node-exporter", "prometheus-nginx-exporter", "prometheus-postgres-exporter")
+UNITS = (*DAEMONS, "backline-metrics", "backline-pgbouncer-metrics")
 RELEASE = "20261123T021057Z-cf75036"
 
 
@@ -24,7 +28,7 @@ def test_a_hole_in_an_exporter_leads_nowhere(host, unit):
     assert exposure <= 1.5, said
 
 
-@pytest.mark.parametrize("unit", UNITS[:2])
+@pytest.mark.parametrize("unit", DAEMONS)
 def test_an_exporter_is_not_root(host, unit):
     (pid,) = host.run(f"systemctl show --property MainPID --value {unit}").stdout.split()
     assert host.run(f"stat -c %U /proc/{pid}").stdout.strip() == "prometheus"
@@ -43,9 +47,50 @@ def test_nginx_is_told_of(host):
     assert "nginx_up 1" in told and "nginx_connections_active" in told
 
 
+def test_postgresql_tells_what_the_alerts_ask(host):
+    told = scrape(host, 9187)
+    assert "pg_up 1" in told and "pg_exporter_last_scrape_error 0" in told, told[-2000:]
+    names = set(re.findall(r"^(pg_\w+)", told, re.M))
+    rules = "".join(path.read_text() for path in (ROLES / "monitor/files/rules").glob("*.yml"))
+    asked = set(re.findall(r"\bpg_\w+", rules))
+    assert len(asked) > 5 and asked <= names, asked - names
+
+
+def test_a_postgresql_that_comes_back_is_told_of_again(host):
+    host.run("systemctl stop postgresql@15-main")
+    try:
+        assert "pg_up 0" in scrape(host, 9187)
+    finally:
+        host.run("systemctl start postgresql@15-main")
+    assert "pg_up 1" in scrape(host, 9187)
+
+
+def test_a_client_that_waits_for_a_connection_is_heard_of_within_20_seconds(host):
+    client = "psql -h /run/pgbouncer -p 6432 -U pgbouncer music -c 'select pg_sleep(20)'"
+    for number in (1, 2):
+        host.run(f"systemd-run --unit=client{number} --uid=pgbouncer {client}")
+    deadline = time.monotonic() + 20
+    wanted = r'^backline_pgbouncer_clients\{database="music",user="pgbouncer",state="waiting"\} 1$'
+    while not re.search(wanted, scrape(host, 9100), re.M):
+        assert time.monotonic() < deadline, host.run("journalctl -n 30 -u 'client*'").stdout
+        time.sleep(1)
+    assert "backline_pgbouncer_up 1" in scrape(host, 9100)
+
+
+def test_a_pgbouncer_that_is_gone_is_told_of(host):
+    host.run("systemctl stop pgbouncer")
+    try:
+        deadline = time.monotonic() + 20
+        while "backline_pgbouncer_up 0" not in scrape(host, 9100):
+            assert time.monotonic() < deadline
+            time.sleep(1)
+    finally:
+        host.run("systemctl start pgbouncer")
+
+
 def test_nobody_hears_it_on_another_address(host):
     (address,) = host.run("hostname -I").stdout.split()[:1]
-    for port in (9100, 9113):
+    for port in (9100, 9113, 9187):
         assert host.run(f"curl -sf --max-time 2 http://{address}:{port}/metrics").rc == 7
 
 

@@ -34,12 +34,15 @@ def test_a_daemon_is_locked_in_and_comes_back_at_boot(host, unit):
     assert host.service(unit).is_running and host.service(unit).is_enabled
 
 
-def test_every_alert_fires_when_it_should_and_not_when_it_should_not(host):
+@pytest.mark.parametrize(
+    "tests", sorted(path.name for path in (ROLE / "files").glob("rules_test*.yml"))
+)
+def test_every_alert_fires_when_it_should_and_not_when_it_should_not(host, tests):
     copied = subprocess.run(
         ["podman", "cp", str(ROLE / "files/."), "mol-monitor:/run/rules_test"], check=False
     )
     assert copied.returncode == 0
-    done = host.run("cd /run/rules_test && promtool test rules rules_test.yml")
+    done = host.run(f"cd /run/rules_test && promtool test rules {tests}")
     assert done.rc == 0, done.stdout + done.stderr
 
 
@@ -108,6 +111,20 @@ def test_secrets_are_for_alertmanager_alone(host):
     assert (file.user, file.group, file.mode) == ("root", "prometheus", 0o640)
     for place in ("journalctl --no-pager", "ps -eo args"):
         assert "canary-of-the-webhook" not in host.run(place).stdout, place
+
+
+def test_what_speaks_tls_only_is_asked_with_the_hosts_certificate(host):
+    bare = "curl -sS -m 5 --cacert /etc/backline/pki/ca.pem https://127.0.0.1:9444/metrics"
+    assert host.run(bare).rc != 0, "it answers anybody: this proves nothing"
+    assert eventually(lambda: query(host, 'etcd_server_has_leader{job="etcd"} == 1'), 30)
+
+
+def test_prometheus_alone_may_read_the_hosts_key(host):
+    (gid,) = host.check_output("getent group pki | cut -d: -f3").split()
+    for unit in UNITS:
+        pid = host.check_output(f"systemctl show --property MainPID --value {unit}")
+        groups = re.search(r"^Groups:(.*)$", host.file(f"/proc/{pid}/status").content_string, re.M)
+        assert (gid in groups[1].split()) == (unit == "prometheus"), unit
 
 
 def test_the_blackbox_exporter_is_nobody_elses(host):
