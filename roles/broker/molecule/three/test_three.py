@@ -61,13 +61,12 @@ def test_the_new_setting_reached_all_of_them(host):
 
 def test_they_restarted_one_after_the_other(first):
     def spells(name):
-        """(stopped, serving again) in microseconds, of the last restart."""
+        """(stopped, serving again) in seconds, of the last restart."""
         log = testinfra.get_host(f"podman://{name}").check_output(
-            "journalctl -u rabbitmq-server -o json --output-fields=MESSAGE --no-pager"
+            "journalctl -u rabbitmq-server -o short-unix --no-pager"
         )
-        lines = [json.loads(line) for line in log.splitlines()]
         return tuple(
-            max(int(line["__REALTIME_TIMESTAMP"]) for line in lines if said in str(line["MESSAGE"]))
+            max(float(line.split()[0]) for line in log.splitlines() if said in line)
             for said in ("Stopping rabbitmq-server.service", "Server startup complete")
         )
 
