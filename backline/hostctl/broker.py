@@ -15,7 +15,7 @@ CRITICAL = "check_if_node_is_quorum_critical"
 
 
 def broker(host: Host, request: Request) -> dict[str, object]:
-    """The verb `broker`. Returns {node, running, members, alarms, partitions, queues, critical, trouble}.
+    """The verb `broker`. Returns {members, running, alarms, partitions, queues, critical}.
 
     `critical` says why this node may not stop, or is None. Raises `UsageError`, or `HostctlError`
     (no_broker, broker_silent).
