@@ -183,7 +183,7 @@ def psql(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Run one SQL statement, as a role that only reads; with --write, on the leader, as one that writes rows."""
+    """Run one SQL statement as a role that only reads; with --write on the leader, as one that writes."""
     from backline import console
     from backline.operations.database import look
     from backline.transport.port import HostError
