@@ -4,6 +4,7 @@ hold:    the leader's server stays as it is though checks would now call it down
          connection is ended while it waits in a paused PgBouncer; the candidate's gets no connection
          before it takes writes. By a timer the host lets go of all this by itself.
 shift:   the new leader's server takes all new connections, the old one's keeps those it has.
+drain:   a standby that will be restarted gets no new readers, and keeps those it has.
 release: checks decide again. What is left on a server that they call down then ends.
 
 It belongs to no app and no run: no lease, and in journald only. HAProxy keeps it across a reload
@@ -51,14 +52,15 @@ class Server(NamedTuple):
 def proxy(host: Host, request: Request) -> dict[str, object]:
     """The verb `proxy`. Returns {held, undone_by_itself, servers, already}; `status` without already.
 
-    Raises `UsageError`, `Refused` (not_leader, no_candidate) or `HostctlError`: no_proxy,
+    Raises `UsageError`, `Refused` (not_leader, no_candidate, held, is_leader) or `HostctlError`: no_proxy,
     unknown_server, proxy_failed, proxy_refused, not_up, busy.
     """
-    action = request.choice("action", ("status", "hold", "shift", "release"))
+    action = request.choice("action", ("status", "hold", "shift", "drain", "release"))
     if action == "status":
         return _answer(host)
     with files.locked(host, host.path(LOCK)):
-        changed = {"hold": _hold, "shift": _shift, "release": _release}[action](host, request)
+        work = {"hold": _hold, "shift": _shift, "drain": _drain, "release": _release}[action]
+        changed = work(host, request)
     return {**_answer(host), "already": not changed}
 
 
@@ -171,6 +173,24 @@ def _shift(host: Host, request: Request) -> bool:
     for server in old:
         _tell(host, _state(WRITERS, server.name, "drain"))
     return changed
+
+
+def _drain(host: Host, request: Request) -> bool:
+    name = request.server("server")
+    seconds = request.seconds("seconds", HOLD, minimum=LEAST, maximum=MOST)
+    writers, readers = _by_name(host, WRITERS), _by_name(host, READERS)
+    if name not in readers:
+        raise _unknown(name, list(readers))
+    if writers[name].up:
+        raise Refused(
+            "is_leader", f"{name} takes writes; nothing was drained", "hand over: fab db.switchover"
+        )
+    undo.later(host, "proxy", seconds)
+    if readers[name].drained:
+        return False
+    record.announce(host, request, "done", action="drain", server=name)
+    _tell(host, _state(READERS, name, "drain"))
+    return True
 
 
 def _until_up(host: Host, name: str) -> None:

@@ -119,7 +119,7 @@ VERBS = {
     "proxy": Verb(
         "proxy",
         "proxy",
-        ("action", "leader", "candidate", "seconds"),
+        ("action", "leader", "candidate", "server", "seconds"),
         True,
         "hold the database proxy of this app host still during a switchover",
     ),

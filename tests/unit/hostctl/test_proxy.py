@@ -232,6 +232,23 @@ def test_shift_waits_for_a_good_check_and_fails_closed(fake: FakeProxy) -> None:
     assert fake.connect() == "db1"
 
 
+def test_a_standby_is_drained_before_it_is_restarted(fake: FakeProxy) -> None:
+    fake.leader = "db3"
+    fake.sleep(3)
+    assert fake.connect("replicas") == "db1"
+    assert [ask(fake, "drain", server="db1")["already"] for _ in range(2)] == [False, True]
+    assert fake.connect("replicas") == "db2" and fake.sessions["replicas", "db1"] == 1
+    assert fake.timers == {"backline-undo-proxy": "180s"}
+    ask(fake, "release")
+    assert fake.connect("replicas") == "db1" and fake.timers == {}
+
+
+def test_a_leader_is_not_drained(fake: FakeProxy) -> None:
+    with pytest.raises(Refused) as caught:
+        ask(fake, "drain", server="db1")
+    assert caught.value.code == "is_leader" and fake.commands == []
+
+
 def test_what_is_refused(fake: FakeProxy) -> None:
     for fields, code in (
         ({"leader": "db9", "candidate": "db2"}, "unknown_server"),
