@@ -80,7 +80,8 @@ def cluster(**over: Any) -> dict[str, Any]:
     return {**found, **more, **over}
 
 
-ALONE = {"peers": ["db1"], "members": cluster()["members"][:1], "etcd": {"db1": "healthy"}}
+HEALTHY = cluster()["members"]
+ALONE = {"peers": ["db1"], "members": HEALTHY[:1], "etcd": {"db1": "healthy"}}
 
 
 @pytest.mark.parametrize(
@@ -98,16 +99,19 @@ def test_a_database_goes_when_the_others_are_whole(over: Any, said: Any) -> None
 @pytest.mark.parametrize(
     ("over", "why"),
     [
-        ({"members": cluster()["members"][:2]}, "db3 is missing"),
+        ({"members": HEALTHY[:2]}, "db3 is missing"),
         ({"etcd": {**cluster()["etcd"], "db2": "refused"}}, "etcd of db2: refused"),
         ({"leader": None}, "nobody leads"),
         ({"paused": True}, "maintenance"),
         ({"pgbouncer": {"following": "198.51.100.2"}}, "has not come to its end"),
-        ({"members": [*cluster()["members"][:2], {**cluster()["members"][2], "state": "stopped"}]}, "db3 is stopped"),
-        ({"members": [{**m, "role": m["role"].replace("sync_standby", "replica")} for m in cluster()["members"]]}, "no synchronous standby"),
+        ({"members": [*HEALTHY[:2], {**HEALTHY[2], "state": "stopped"}]}, "db3 is stopped"),
+        (
+            {"members": [HEALTHY[0], {**HEALTHY[2], "name": "db2"}, HEALTHY[2]]},
+            "no synchronous standby",
+        ),
         (ALONE, "patch_outage"),
     ],
-)  # fmt: skip
+)
 def test_a_database_stays_when_there_would_be_no_spare(over: Any, why: str) -> None:
     with pytest.raises(SystemExit, match=why):
         MEMBER.spare(cluster(**over), False)
@@ -120,9 +124,9 @@ def test_the_only_database_goes_when_an_outage_is_accepted() -> None:
 def test_the_next_database_waits_until_this_one_is_in_step() -> None:
     assert MEMBER.behind(cluster(), False) == []
     assert MEMBER.behind(cluster(), True) == ["it still leads"]
-    lagging = [*cluster()["members"][:2], {**cluster()["members"][2], "lag": 16}]
+    lagging = [*HEALTHY[:2], {**HEALTHY[2], "lag": 16}]
     assert MEMBER.behind(cluster(members=lagging), False) == ["db3 is 16 bytes behind"]
-    unknown = [*cluster()["members"][:2], {**cluster()["members"][2], "lag": "unknown"}]
+    unknown = [*HEALTHY[:2], {**HEALTHY[2], "lag": "unknown"}]
     assert MEMBER.behind(cluster(members=unknown), False) == ["db3 is unknown bytes behind"]
 
 
