@@ -231,7 +231,8 @@ def _refuse_failover(seen: Cluster, member: Member, candidate: str, accept_loss:
 
 
 def _restart(host: Host, request: Request, member: Member) -> dict[str, object]:
-    """Patroni, and PostgreSQL with it. Raises `Refused` on the leader, and while a member is away."""
+    """Patroni, and PostgreSQL with it. Raises `Refused` on the leader, and while a member is away; the only
+    member is restarted when an outage is accepted."""
     settings = member.settings
     seen = member.patroni.cluster()
     alone = len(settings.members) == 1
@@ -244,6 +245,12 @@ def _restart(host: Host, request: Request, member: Member) -> dict[str, object]:
         )
     if not alone:
         _refuse_restart(seen, settings)
+    elif not request.boolean("outage"):
+        raise Refused(
+            "is_alone",
+            f"{settings.name} is the only member: writes would fail meanwhile; nothing was changed",
+            "say that an outage is accepted",
+        )
     record.announce(host, request, "begin", action="restart")
     began = host.boottime()
     ended = host.run(["systemctl", "restart", "patroni.service"], timeout=RESTARTED_WITHIN + 30)

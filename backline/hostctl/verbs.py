@@ -110,7 +110,16 @@ VERBS = {
         "database",
         "database",
         (
-            *("action", "candidate", "member", "within", "seconds", "linger", "accept_loss"),
+            *(
+                "action",
+                "candidate",
+                "member",
+                "within",
+                "seconds",
+                "linger",
+                "accept_loss",
+                "outage",
+            ),
             *("sql", "write", "database", "format"),
         ),
         True,

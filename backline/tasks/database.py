@@ -76,6 +76,7 @@ def status(c: Context, env: str = "", json: bool = False) -> None:
         "to": "who is to lead (default: the synchronous standby)",
         "skip": "app hosts that are down anyway, an Ansible pattern: their proxies are not held",
         "linger": "seconds that old connections get to end by themselves",
+        "patience": "seconds that running transactions get, while all others wait",
         "json": JSON_HELP,
         "dry_run": DRY_HELP,
         "yes": YES_HELP,
@@ -88,6 +89,7 @@ def switchover(
     to: str = "",
     skip: str = "",
     linger: int = 120,
+    patience: int = 3,
     json: bool = False,
     dry_run: bool = False,
     yes: int = 0,
@@ -101,9 +103,11 @@ def switchover(
     members = fleet.groups.get("database", ())
     if not 0 <= linger <= 1500:
         raise BacklineError("--linger is a number of seconds from 0 to 1500")
+    if not 1 <= patience <= 30:
+        raise BacklineError("--patience is a number of seconds from 1 to 30")
     with reach(fleet) as hosts:
         view = look.collect(hosts, members)
-        plan = judge.plan(view, to, _proxies(fleet, skip), float(linger))
+        plan = judge.plan(view, to, _proxies(fleet, skip), float(linger), float(patience))
         _show(plan, json)
         if dry_run:
             return

@@ -9,13 +9,14 @@ from backline.errors import BacklineError, Exit
 from backline.operations.database.look import GOOD, SYNC, View
 
 LAG_MOST = 1024 * 1024
+PATIENCE = 3.0
 STATUS = "fab db.status"
 
 
 @dataclass(frozen=True)
 class Plan:
     """A planned switchover. `proxies`: the app hosts whose connections are kept; `linger`: seconds that
-    these get to end by themselves."""
+    these get to end by themselves, `patience`: that running transactions get, while all others wait."""
 
     scope: str
     leader: str
@@ -23,6 +24,7 @@ class Plan:
     leader_host: str
     proxies: tuple[str, ...]
     linger: float
+    patience: float = PATIENCE
 
     @property
     def hosts(self) -> list[str]:
@@ -30,7 +32,9 @@ class Plan:
         return list(dict.fromkeys([self.leader_host, self.candidate, *self.proxies]))
 
 
-def plan(view: View, to: str, proxies: Sequence[str], linger: float) -> Plan:
+def plan(
+    view: View, to: str, proxies: Sequence[str], linger: float, patience: float = PATIENCE
+) -> Plan:
     """The switchover to `to`, or to the best standby. Raises BacklineError (6) for whatever is a risk."""
     leader = view.leader
     if leader is None:
@@ -55,7 +59,8 @@ def plan(view: View, to: str, proxies: Sequence[str], linger: float) -> Plan:
             busy,
         )
     candidate = _candidate(view, to)
-    return Plan(view.scope, leader, candidate, view.host(leader), tuple(proxies), linger)
+    host = view.host(leader)
+    return Plan(view.scope, leader, candidate, host, tuple(proxies), linger, patience)
 
 
 def _candidate(view: View, to: str) -> str:

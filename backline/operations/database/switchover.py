@@ -17,7 +17,7 @@ from backline.operations.database.judge import Plan
 from backline.transport.port import Answer, Clock, Fleet, HostError, Unreachable
 
 CALL = 20.0
-HAND_OVER = 60.0
+HAND_OVER = 75.0
 FOUND_WITHIN = 45.0
 LOOK_EVERY = 2.0
 MARGIN = 90.0
@@ -87,7 +87,7 @@ class Switchover:
             f"proxies that cannot be held: {'; '.join(map(str, failed.values()))}",
             hosts=failed,
             state=f"nothing was handed over: {self.plan.leader} leads, no proxy is held",
-            hint=first.hint or "an app host that is down anyway: --skip HOST",
+            hint=_hint(first),
             exit_code=Exit.GUARD_REFUSED if first.exit_code == Exit.GUARD_REFUSED else Exit.ERROR,
         )
 
@@ -97,6 +97,7 @@ class Switchover:
         fields = {
             "action": "switchover",
             "candidate": plan.candidate,
+            "within": plan.patience,
             "linger": plan.linger + MARGIN + 30,
         }
         try:
@@ -214,3 +215,9 @@ class Switchover:
             hint="fab db.status",
             exit_code=Exit.INTERRUPTED,
         )
+
+
+def _hint(error: HostError) -> str:
+    if error.code in ("unknown_verb", "unknown_field"):
+        return f"hostctl there is older than this checkout: fab provision --on {error.host} --tags hostctl"
+    return error.hint or "an app host that is down anyway: --skip HOST"

@@ -289,6 +289,17 @@ def test_a_restart_ends_when_the_replica_is_in_step(cluster: FakeCluster) -> Non
     assert caught.value.code == "not_restarted"
 
 
+def test_the_only_member_is_restarted_when_an_outage_is_accepted(cluster: FakeCluster) -> None:
+    path = cluster.root / "etc/backline/database.json"
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "members": written["members"][:1]}))
+    cluster.listed, cluster.sync = {"db1"}, None
+    with pytest.raises(Refused) as caught:
+        ask(cluster, "restart")
+    assert caught.value.code == "is_alone"
+    assert "seconds" in ask(cluster, "restart", outage=True)
+
+
 def test_settings_that_others_may_read_are_refused(cluster: FakeCluster) -> None:
     path = cluster.root / "etc/backline/database.json"
     path.chmod(0o640)
