@@ -21,6 +21,7 @@ ACTIONS = (
     *("switchover", "failover", "restart", "query"),
 )
 LINGER, LINGER_MOST = 180.0, 1800.0
+HOME_AFTER = 300.0
 FAILED_OVER_WITHIN = 40.0
 RESTARTED_WITHIN = 120.0
 EVERY = 0.5
@@ -63,17 +64,27 @@ def database(host: Host, request: Request) -> dict[str, object]:
 
 
 def undo_by_itself(host: Host, request: Request) -> str:
-    """What the timer does: nobody waits, and PgBouncer is turned to where it belongs."""
+    """What the timer does: nobody waits, and PgBouncer is turned to where it belongs.
+
+    Those who waited go on with who leads by now; home comes later, when proxies have let go too.
+    """
     member = Member(host)
+    said = ""
+    if member.bouncer.paused():
+        with files.locked(host, host.path(LOCK)):
+            said = switchover.settle(member.patroni, member.bouncer) + "; "
+            record.announce(host, request, "done", action="undo", outcome=said)
+        host.sleep(HOME_AFTER)
     with files.locked(host, host.path(LOCK)):
-        said = _come_home(member)
+        # A switchover that began meanwhile has a timer of its own.
+        if said and undo.pending(host, "database"):
+            return said + "another switchover is at work"
+        said += _come_home(member)
         record.announce(host, request, "done", action="undo", outcome=said)
     return said
 
 
 def _come_home(member: Member) -> str:
-    if member.bouncer.paused():
-        return switchover.settle(member.patroni, member.bouncer)
     if member.bouncer.following() is None:
         return "it was at home"
     member.bouncer.home()

@@ -75,11 +75,28 @@ def test_the_timer_that_undoes_it_is_there_before_the_pause_and_brings_it_home(
 
 
 def test_a_hostctl_that_was_killed_in_the_middle_is_undone(cluster: FakeCluster) -> None:
-    """Clients wait, and another member leads meanwhile: they go on there."""
+    """Clients wait, and another member leads meanwhile: they go on there, and it comes home later."""
     ask(cluster, "pause")
     cluster.leader = "db3"
+    del cluster.timers["backline-undo-database"]  # it has elapsed
+    seen: list[object] = []
+    sleep = cluster.host.sleep
+
+    def look(seconds: float) -> None:
+        seen.append((seconds >= 300, cluster.pooler_paused, cluster.following))
+        sleep(seconds)
+
+    cluster.host.sleep = look
     assert undo.run(cluster.host, ["database"]) == 0
-    assert (cluster.pooler_paused, cluster.following) == (False, ADDRESSES["db3"])
+    assert seen == [(True, False, ADDRESSES["db3"])]
+    assert (cluster.pooler_paused, cluster.following) == (False, None)
+
+
+def test_a_new_switchover_is_not_undone_by_the_timer_of_an_old_one(cluster: FakeCluster) -> None:
+    ask(cluster, "pause")
+    cluster.leader = "db3"
+    assert undo.run(cluster.host, ["database"]) == 0, "a timer is there: a new one has begun"
+    assert cluster.following == ADDRESSES["db3"]
 
 
 def refuses(cluster: FakeCluster) -> None:
