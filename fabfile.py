@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from backline.tasks import deploy, pipe, provision, report, status, trail
+from backline.tasks import (
+    broker,
+    database,
+    deploy,
+    pipe,
+    provision,
+    report,
+    status,
+    trail,
+)
 
 pipe.end_quietly()
 
 namespace = Collection(
+    broker.collection,
+    database.collection,
     deploy.collection,
     deploy.rollback,
     provision.drift,

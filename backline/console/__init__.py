@@ -1,5 +1,6 @@
 """What people and programs see: people on stderr, results and NDJSON on stdout."""
 
+from backline.console.data_tier import show_broker, show_database
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_events, show_runs
@@ -9,6 +10,8 @@ __all__ = [
     "Narrator",
     "console",
     "line",
+    "show_broker",
+    "show_database",
     "show_events",
     "show_plan",
     "show_runs",

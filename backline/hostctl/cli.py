@@ -21,7 +21,7 @@ USAGE_TEXT = """usage: hostctl VERB < request.json
 
 Does one step of a deploy on this host. Reads one JSON object on stdin, writes one on stdout.
 Changing verbs (*) need the live lease of the request's run, except lease, want, update,
-balance.
+balance, database, proxy, backup.
 """
 EXIT_TEXT = """
 Exit status: 0 done, 1 failed, 2 bad request, 5 lease held by another run, 6 refused by a guard.
@@ -52,6 +52,11 @@ def main(arguments: list[str], host: Host | None = None) -> int:
         from .execute import run
 
         return run(host, arguments[1:])
+    if verb == "undo":
+        from . import undo
+
+        _catch_signals()
+        return undo.run(host, arguments[1:])
     if verb == "retire":
         from . import retire
 
@@ -70,6 +75,8 @@ def help_text(verb: str = "") -> str:
     if verb in ("exec", "retire"):
         user = "units" if verb == "exec" else "the timers that `stop` makes"
         return f"hostctl {verb} --app APP --process PROCESS --release RELEASE\n\nFor {user} only."
+    if verb == "undo":
+        return "hostctl undo proxy|database\n\nFor the timers of these verbs only."
     if verb in VERBS:
         found = VERBS[verb]
         fields = ", ".join(COMMON + found.fields)

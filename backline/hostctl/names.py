@@ -57,9 +57,9 @@ class Request:
         """The run ID of the controller."""
         return self._matching("run", RUN, "the run ID")
 
-    def server(self) -> str:
-        """The name of a server behind a balancer."""
-        return self._matching("server", SERVER, "the name of a server like stream1")
+    def server(self, field: str = "server") -> str:
+        """The name of a server behind a balancer, or of a member of a cluster."""
+        return self._matching(field, SERVER, "the name of a server like stream1")
 
     def token(self) -> int:
         """The fencing token of the run: a positive integer."""

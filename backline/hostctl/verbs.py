@@ -106,4 +106,38 @@ VERBS = {
     "drain": Verb(
         "drain", "drain", ("action", "persist"), True, "take this host out of the balancers"
     ),
+    "database": Verb(
+        "database",
+        "database",
+        (
+            *(
+                "action",
+                "candidate",
+                "member",
+                "within",
+                "seconds",
+                "linger",
+                "accept_loss",
+                "outage",
+            ),
+            *("sql", "write", "database", "format"),
+        ),
+        True,
+        "look at this member of the database cluster, or hand over, pause, restart, ask it",
+    ),
+    "proxy": Verb(
+        "proxy",
+        "proxy",
+        ("action", "leader", "candidate", "server", "seconds"),
+        True,
+        "hold the database proxy of this app host still during a switchover",
+    ),
+    "backup": Verb(
+        "backups",
+        "backup",
+        ("action", "job", "cursor"),
+        True,
+        "how the jobs of the host with the backups went; start one",
+    ),
+    "broker": Verb("broker", "broker", ("action",), False, "what RabbitMQ here says"),
 }

@@ -77,9 +77,9 @@ def provision(
         return
     if not check:
         confirm(fleet, len(hosts), yes, json)
-    recap, ended = _run(fleet, playbook, options, stock, view)
+    recap, ended = run(fleet, playbook, options, stock, view)
     view.summary(recap, check)
-    _judge(recap, ended, check)
+    judge(recap, ended, check)
 
 
 @operation(help=HELP)
@@ -99,9 +99,9 @@ def drift(
     hosts = _chosen(fleet, on)
     view = View(json, diff=True)
     view.quiet = True
-    recap, ended = _run(fleet, playbook, _options(on, hosts, tags, True, True), stock, view)
+    recap, ended = run(fleet, playbook, _options(on, hosts, tags, True, True), stock, view)
     view.differences(recap)
-    _judge(recap, ended, check=True)
+    judge(recap, ended, check=True)
 
 
 def _chosen(fleet: Environment, on: str) -> list[str]:
@@ -131,7 +131,7 @@ def _options(on: str, hosts: list[str], tags: str, check: bool, diff: bool) -> l
     return words + ["--check"] * check + ["--diff"] * diff
 
 
-def _run(
+def run(
     fleet: Environment, playbook: str, options: list[str], stock: bool, view: View
 ) -> tuple[Recap, Ended]:
     import getpass
@@ -192,11 +192,11 @@ def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path)
             hint=f"correct them in {fleet.folder}/group_vars",
         )
     if ended.interrupted or ended.code:
-        _judge(recap, ended, check=True)
+        judge(recap, ended, check=True)
     checked.remember(folder, fleet.name, wanted)
 
 
-def _judge(recap: Recap, ended: Ended, check: bool) -> None:
+def judge(recap: Recap, ended: Ended, check: bool) -> None:
     """Raises what the run's end means; nothing when all went well and nothing is pending."""
     if ended.interrupted:
         raise BacklineError(

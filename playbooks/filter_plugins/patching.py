@@ -31,13 +31,21 @@ def upgrades(simulation: str, everything: bool = False) -> list[dict[str, str]]:
 
 
 def in_patch_order(
-    hosts: list[str], hostvars: Any, groups: dict[str, list[str]], kinds: list[str]
+    hosts: list[str],
+    hostvars: Any,
+    groups: dict[str, list[str]],
+    kinds: list[str],
+    leaders: tuple[str, ...] = (),
 ) -> list[str]:
-    """`hosts` by the first of `kinds` that they are of, zone by zone; those of no kind first."""
+    """`hosts` by the last of `kinds` that they are of, zone by zone; those of no kind first.
 
-    def rank(host: str) -> tuple[int, str, str]:
+    `leaders` are the last of their kind: others are patched before one of them takes over.
+    """
+
+    def rank(host: str) -> tuple[int, bool, str, str]:
         mine = [kinds.index(kind) for kind in kinds if host in groups.get(kind, [])]
-        return (max(mine, default=-1), str(hostvars[host].get("zone", "")), host)
+        zone = str(hostvars[host].get("zone", ""))
+        return (max(mine, default=-1), host in leaders, zone, host)
 
     return sorted(hosts, key=rank)
 

@@ -137,11 +137,30 @@ def test_a_host_that_waits_for_a_reboot_boots_when_its_downloads_are_over(
     assert not [download for download in whole if not download.whole]
 
 
-def test_the_data_tier_is_refused(fleet: Fleet) -> None:
-    host = fleet.hosts("database")[0]
-    answer = fleet.playbook("patch", "-e", f"patch_hosts={host}", expect=None)
-    assert answer.code != 0
-    assert "not patched by this playbook" in answer.out
+def test_the_only_database_is_refused_and_of_three_each_takes_its_turn(fleet: Fleet) -> None:
+    """PostgreSQL and RabbitMQ again on every host: standbys, a switchover, who led; nobody notices."""
+    for group, package in (("broker", "rabbitmq-server"), ("database", "postgresql-15")):
+        hosts = fleet.hosts(group)
+        extra = {"patch_reinstall": [package], "patch_hosts": ",".join(hosts)}
+        if len(hosts) == 1:
+            answer = fleet.playbook("patch", "-e", json.dumps(extra), expect=None)
+            assert answer.code != 0 and "-e patch_outage=true" in answer.out, answer.out[-3000:]
+            continue
+        before = _leader(fleet, hosts[0]) if group == "database" else ""
+        crowd = fleet.crowd(fleet.listener(), rate=20.0)
+        try:
+            fleet.playbook("patch", "-e", json.dumps(extra))
+        finally:
+            tally = crowd.stop()
+        assert not tally.failures, (group, tally.failures)
+        if group == "database":
+            assert _leader(fleet, hosts[0]) != before, "who led was restarted under its clients"
+
+
+def _leader(fleet: Fleet, host: str) -> str:
+    """Who leads the database, as hostctl tells."""
+    said = fleet.on(host, 'echo \'{"action": "status"}\' | sudo hostctl database').out
+    return str(json.loads(said)["leader"])
 
 
 def test_a_host_that_comes_back_ill_stays_out_and_the_next_is_not_touched(fleet: Fleet) -> None:

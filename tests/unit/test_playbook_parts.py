@@ -24,6 +24,7 @@ def load(path: str) -> ModuleType:
 
 PATCHING, ROTATION = load("filter_plugins/patching.py"), load("filter_plugins/rotation.py")
 IDLE, STALE = load("files/idle.py"), load("files/stale_units.py")
+MEMBER = load("files/database_member.py")
 HAPROXY, WITHOUT = load("files/haproxy_server.py"), load("files/without_host.py")
 
 # As apt 2.6 says it.
@@ -54,6 +55,97 @@ def test_hosts_are_patched_kind_by_kind_and_zone_by_zone() -> None:
     kinds = ["monitor", "worker", "media", "streaming", "edge"]
     order = PATCHING.in_patch_order(["e1", "s1", "s2", "s3", "w1", "x1"], hostvars, groups, kinds)
     assert order == ["x1", "w1", "s1", "s3", "s2", "e1"]
+
+
+def test_who_leads_is_patched_last_of_its_kind() -> None:
+    groups = {"database": ["db1", "db2", "db3"], "broker": ["b1"], "worker": ["b1"]}
+    hostvars: dict[str, dict[str, str]] = {host: {} for host in ("db1", "db2", "db3", "b1")}
+    kinds = ["worker", "broker", "database"]
+    hosts = ["db1", "db2", "db3", "b1"]
+    order = PATCHING.in_patch_order(hosts, hostvars, groups, kinds, ["db1"])
+    assert order == ["b1", "db2", "db3", "db1"]
+
+
+def cluster(**over: Any) -> dict[str, Any]:
+    """A cluster that is well, as hostctl tells of it on its leader db1."""
+    members = [
+        {"name": "db1", "role": "leader", "state": "running"},
+        {"name": "db2", "role": "sync_standby", "state": "streaming", "lag": 0},
+        {"name": "db3", "role": "replica", "state": "streaming", "lag": 0},
+    ]
+    names = ["db1", "db2", "db3"]
+    etcd = dict.fromkeys(names, "healthy")
+    found = {"name": "db1", "peers": names, "members": members, "leader": "db1", "etcd": etcd}
+    more = {"synchronous": True, "paused": False, "trouble": None, "pgbouncer": {}}
+    return {**found, **more, **over}
+
+
+HEALTHY = cluster()["members"]
+ALONE = {"peers": ["db1"], "members": HEALTHY[:1], "etcd": {"db1": "healthy"}}
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ({}, {"leads": True, "candidate": "db2", "alone": False}),
+        ({"name": "db3"}, {"leads": False, "candidate": "", "alone": False}),
+        ({"synchronous": False}, {"leads": True, "candidate": "db2", "alone": False}),
+    ],
+)
+def test_a_database_goes_when_the_others_are_whole(over: Any, said: Any) -> None:
+    assert MEMBER.spare(cluster(**over), False) == said
+
+
+@pytest.mark.parametrize(
+    ("over", "why"),
+    [
+        ({"members": HEALTHY[:2]}, "db3 is missing"),
+        ({"etcd": {**cluster()["etcd"], "db2": "refused"}}, "etcd of db2: refused"),
+        ({"leader": None}, "nobody leads"),
+        ({"paused": True}, "maintenance"),
+        ({"pgbouncer": {"following": "198.51.100.2"}}, "has not come to its end"),
+        ({"members": [*HEALTHY[:2], {**HEALTHY[2], "state": "stopped"}]}, "db3 is stopped"),
+        (
+            {"members": [HEALTHY[0], {**HEALTHY[2], "name": "db2"}, HEALTHY[2]]},
+            "no synchronous standby",
+        ),
+        (ALONE, "patch_outage"),
+    ],
+)
+def test_a_database_stays_when_there_would_be_no_spare(over: Any, why: str) -> None:
+    with pytest.raises(SystemExit, match=why):
+        MEMBER.spare(cluster(**over), False)
+
+
+def test_the_only_database_goes_when_an_outage_is_accepted() -> None:
+    assert MEMBER.spare(cluster(**ALONE), True)["alone"] is True
+
+
+def test_the_next_database_waits_until_this_one_is_in_step() -> None:
+    assert MEMBER.behind(cluster(), False) == []
+    assert MEMBER.behind(cluster(), True) == ["it still leads"]
+    lagging = [*HEALTHY[:2], {**HEALTHY[2], "lag": 16}]
+    assert MEMBER.behind(cluster(members=lagging), False) == ["db3 is 16 bytes behind"]
+    unknown = [*HEALTHY[:2], {**HEALTHY[2], "lag": "unknown"}]
+    assert MEMBER.behind(cluster(members=unknown), False) == ["db3 is unknown bytes behind"]
+
+
+@pytest.mark.parametrize(
+    ("over", "outage", "why"),
+    [
+        ({"etcd": {**cluster()["etcd"], "db2": "refused"}}, True, "db2: refused"),
+        (ALONE, False, "alone"),
+    ],
+)
+def test_etcd_is_not_restarted_when_its_majority_would_be_lost(
+    monkeypatch: pytest.MonkeyPatch, over: Any, outage: bool, why: str
+) -> None:
+    monkeypatch.setattr(MEMBER, "ask", lambda: cluster(**over))
+    monkeypatch.setattr(
+        MEMBER.subprocess, "run", lambda *words, **options: pytest.fail("restarted")
+    )
+    with pytest.raises(SystemExit, match=why):
+        MEMBER.restart_etcd(outage)
 
 
 STAT = """# pxname,svname,scur,status,

@@ -6,7 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-RESERVED = ("postgres", "replicator", "rewind", "pgbouncer", "pgbouncer_lookup")
+RESERVED = (
+    *("postgres", "replicator", "rewind", "pgbouncer", "pgbouncer_lookup"),
+    *("backline_reader", "backline_writer"),
+)
 """Accounts of the system's own."""
 NAME = re.compile(r"[a-z_][a-z0-9_-]{0,62}", re.IGNORECASE)
 """Names that need no quotes in pg_hba.conf and pgbouncer.ini."""

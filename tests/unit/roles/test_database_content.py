@@ -29,6 +29,10 @@ FINE: dict[str, Any] = {
             {"users": [*FINE["users"], {"name": "replicator"}]},
             "replicator is an account of the system",
         ),
+        (
+            {"users": [*FINE["users"], {"name": "backline_reader"}]},
+            "backline_reader is an account of the system",
+        ),
         ({"users": [*FINE["users"], {"name": "all roles"}]}, "'all roles' is no plain name"),
         ({"users": [*FINE["users"], {"name": "jukebox"}]}, "names jukebox twice"),
         ({"databases": [{"name": "films", "owner": "jukebox"}]}, "does not name jukebox"),

@@ -201,6 +201,26 @@ def test_an_exporter_signs_in_by_who_it_is(host):
     assert host.run(f"runuser -u nobody -- {psql} 'select 1'").rc != 0
 
 
+def test_operators_read_or_write_rows_and_own_nothing(host, query):
+    def ask(user, statement, who=""):
+        return host.run(
+            f"{who} psql -h /run/postgresql -U backline_{user} jukebox -tAc %s", statement
+        )
+
+    assert query("drop table if exists tour; create table tour as select 1 as id").rc == 0
+    assert ask("reader", "select id from tour").stdout.strip() == "1"
+    assert "permission denied" in ask("reader", "delete from tour").stderr
+    assert ask("writer", "update tour set id = 2").rc == 0
+    for statement in ("drop table tour", "create table mine (id int)", "copy tour to program 'id'"):
+        assert ask("writer", statement).rc != 0, statement
+    assert ask("reader", "select 1", "runuser -u daemon --").rc != 0, "root alone is let in"
+
+
+def test_what_hostctl_operates_by_is_root_s_alone(host):
+    told = host.file("/etc/backline/database.json")
+    assert (told.mode, told.user, told.group) == (0o600, "root", "root")
+
+
 def test_pgbouncer_learns_what_it_needs_and_no_more(host):
     def lookup(user):
         return host.check_output(

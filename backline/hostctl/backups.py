@@ -1,0 +1,100 @@
+"""`hostctl backup`: jobs of the host that keeps the backups: how they went, and starting one now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from . import record, units
+from .errors import HostctlError
+from .host import Host
+from .names import Request
+
+FILE = "/etc/backline/backup.json"
+JOBS = ("full", "diff", "check", "verify", "drill")
+LOG_LINES = 200
+
+
+def backup(host: Host, request: Request) -> dict[str, object]:
+    """The verb `backup`. `status` returns {jobs: {job: its last result, with `running`}}, `start`
+    {already}, `follow` {running, log, cursor, result}: what was logged after `cursor`.
+
+    Raises `UsageError`, or `HostctlError`: no_repository, bad_settings, systemd_failed.
+    """
+    action = request.choice("action", ("status", "start", "follow"))
+    folder = _state_dir(host)
+    if action == "status":
+        jobs = {job: {**result(folder, job), "running": _running(host, job)} for job in JOBS}
+        return {"jobs": jobs}
+    job = request.choice("job", JOBS)
+    if action == "follow":
+        return _follow(host, request, folder, job)
+    already = _running(host, job)
+    cursor = _log(host, job, "--lines=1")[1]
+    if not already:
+        record.announce(host, request, "done", action="start", job=job)
+        units.order(host, "start", "--no-block", unit(job))
+    return {"already": already, "cursor": cursor}
+
+
+def unit(job: str) -> str:
+    return f"backline-backup@{job}.service"
+
+
+def result(folder: Path, job: str) -> dict[str, Any]:
+    """How the job's last run went; empty when it never ran."""
+    try:
+        found = json.loads((folder / f"{job}.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _follow(host: Host, request: Request, folder: Path, job: str) -> dict[str, object]:
+    # Whether it runs first: its last words are logged by then.
+    running = _running(host, job)
+    after = request.text("cursor")
+    wanted = [f"--after-cursor={after}"] if after else [f"--lines={LOG_LINES}"]
+    log, cursor = _log(host, job, *wanted)
+    return {
+        "running": running,
+        "log": log,
+        "cursor": cursor or after,
+        "result": {} if running else result(folder, job),
+    }
+
+
+def _log(host: Host, job: str, *options: str) -> tuple[list[str], str]:
+    argv = ["journalctl", "--unit", unit(job), "--no-pager", "--output=cat", "--show-cursor", "-q"]
+    lines = host.run([*argv, *options], timeout=20).out.splitlines()
+    cursors = [line for line in lines if line.startswith("-- cursor: ")]
+    told = [line for line in lines if not line.startswith("-- ")]
+    return told[-LOG_LINES:], cursors[-1][len("-- cursor: ") :] if cursors else ""
+
+
+def _running(host: Host, job: str) -> bool:
+    argv = ["systemctl", "show", "--property=ActiveState,Job", unit(job)]
+    values = dict(
+        line.partition("=")[::2] for line in host.run(argv, timeout=20).out.splitlines() if line
+    )
+    busy = values.get("ActiveState") in ("activating", "active", "deactivating", "reloading")
+    return busy or values.get("Job", "0") not in ("", "0")
+
+
+def _state_dir(host: Host) -> Path:
+    path = host.path(FILE)
+    try:
+        found = json.loads(path.read_text())
+        folder = host.path(str(found["state_dir"]))
+        if not host.path("/etc/systemd/system/backline-backup@.service").exists():
+            raise FileNotFoundError
+    except FileNotFoundError:
+        raise HostctlError(
+            "no_repository",
+            "this host keeps no backups; nothing was started",
+            "ask the group backup",
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HostctlError("bad_settings", f"{path} cannot be used: {error}") from None
+    return folder

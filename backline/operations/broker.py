@@ -1,0 +1,130 @@
+"""The brokers as one cluster: members, alarms, queues that cannot lose a node, letters nobody took."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backline.errors import BacklineError
+from backline.transport.port import Answer, Fleet, Outcome
+
+DEADLINE = 90.0  # RabbitMQ's own programs take a second or two to start, each
+DEAD = re.compile(r"(?:^|[._-])(?:dead|dlq)(?:[._-]|$)")
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One host's RabbitMQ; `critical` says which queues keep it from being stopped. `error`: no answer."""
+
+    host: str
+    running: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
+    partitions: Mapping[str, Any] | None = None
+    critical: str | None = None
+    error: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"schema_version": 1, "event": "broker", **vars(self)}
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue as the cluster has it. `online` of `copies` run."""
+
+    vhost: str
+    name: str
+    kind: str
+    messages: int
+    unacknowledged: int
+    consumers: int
+    leader: str
+    online: int
+
+    @property
+    def dead(self) -> bool:
+        """Whether it keeps what no worker could handle."""
+        return DEAD.search(self.name) is not None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"schema_version": 1, "event": "queue", **vars(self), "dead": self.dead}
+
+
+@dataclass(frozen=True)
+class View:
+    """All brokers and, from one of them, all queues."""
+
+    brokers: tuple[Broker, ...]
+    queues: tuple[Queue, ...]
+
+    @property
+    def troubles(self) -> list[str]:
+        """What somebody on call should see, each once."""
+        found: list[str] = []
+        for broker in self.brokers:
+            if broker.error:
+                found.append(f"{broker.host}: {broker.error}")
+            away = sorted(set(broker.members) - set(broker.running))
+            found += [f"{node} does not run" for node in away]
+            found += [f"alarm: {alarm}" for alarm in broker.alarms]
+            if broker.partitions:
+                found.append(f"{broker.host} sees a partition")
+        for queue in self.queues:
+            if queue.dead and queue.messages:
+                found.append(f"{queue.messages} dead letters in {queue.name}")
+        return list(dict.fromkeys(found))
+
+
+def collect(fleet: Fleet, hosts: Iterable[str]) -> View:
+    """Asks all brokers at once; never raises for one that does not answer."""
+    names = list(hosts)
+    if not names:
+        raise BacklineError("the inventory has no group broker", state="nothing was changed")
+
+    def ask(host: str) -> Answer:
+        return fleet.call(host, "broker", {"action": "status"}, deadline=DEADLINE)
+
+    return view_of(fleet.each(names, ask, deadline=DEADLINE))
+
+
+def view_of(outcomes: Mapping[str, Outcome[Answer]]) -> View:
+    """One view from what each broker said; queues from who sees most."""
+    brokers = tuple(_broker(host, outcome) for host, outcome in outcomes.items())
+    answers = [o.value for o in outcomes.values() if o.value is not None]
+    best: Answer = max(answers, key=lambda answer: len(answer["running"]), default={"queues": []})
+    queues = sorted((_queue(row) for row in best["queues"]), key=lambda q: (q.vhost, q.name))
+    return View(brokers, tuple(queues))
+
+
+def _broker(host: str, outcome: Outcome[Answer]) -> Broker:
+    answer = outcome.value
+    if answer is None:
+        return Broker(host, error=outcome.error.message if outcome.error else "no answer")
+    return Broker(
+        host=host,
+        running=tuple(answer["running"]),
+        members=tuple(answer["members"]),
+        alarms=tuple(answer["alarms"]),
+        partitions=answer["partitions"],
+        critical=answer["critical"],
+    )
+
+
+def _queue(row: Mapping[str, Any]) -> Queue:
+    online = row.get("online")
+    return Queue(
+        vhost=str(row["vhost"]),
+        name=str(row["name"]),
+        kind=str(row.get("type") or ""),
+        messages=_number(row.get("messages")),
+        unacknowledged=_number(row.get("messages_unacknowledged")),
+        consumers=_number(row.get("consumers")),
+        leader=str(row.get("leader") or ""),
+        online=len(online) if isinstance(online, list) else 0,
+    )
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0

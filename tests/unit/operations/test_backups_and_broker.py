@@ -1,0 +1,144 @@
+"""Backups that are followed to their end, and what the brokers say together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from data_fleet import Clock, DataFleet
+
+from backline.errors import BacklineError
+from backline.operations import backups, broker
+from backline.transport.port import HostError, Outcome, Unreachable
+
+GOOD = {"good": True, "ended": 100.0, "succeeded": 100.0}
+BAD = {"good": False, "ended": 100.0, "succeeded": 50.0, "phase": "restore", "why": "no room"}
+
+
+def follow(fleet: DataFleet, said: list[str], clock: Clock | None = None) -> backups.Job:
+    return backups.run(fleet, "backup1", "drill", clock or Clock(), said.append, {})  # type: ignore[arg-type]
+
+
+def running(*log: str) -> dict[str, Any]:
+    return {"running": True, "log": list(log), "cursor": "c1", "result": {}}
+
+
+def test_a_job_is_followed_to_its_end_and_each_line_is_told_once() -> None:
+    fleet, said = DataFleet(), list[str]()
+    fleet.follows = [
+        running("== restore"),
+        running(),
+        {**running("done"), "running": False, "result": GOOD},
+    ]
+    assert follow(fleet, said).good
+    assert said == ["== restore", "done"]
+    assert [fields.get("cursor") for fields in fleet.sent] == [None, "c0", "c1", "c1"]
+
+
+def test_a_job_that_fails_says_in_which_phase_and_why() -> None:
+    fleet = DataFleet()
+    fleet.running_already = True
+    fleet.follows = [{**running(), "running": False, "result": BAD}]
+    said: list[str] = []
+    with pytest.raises(BacklineError, match="drill failed: restore: no room"):
+        follow(fleet, said)
+    assert "already" in said[0]
+
+
+def test_a_job_that_leaves_no_result_is_no_good_one() -> None:
+    fleet = DataFleet()
+    fleet.follows = [{**running(), "running": False}]
+    with pytest.raises(BacklineError, match="left no result"):
+        follow(fleet, [])
+
+
+def test_a_short_silence_is_borne_and_a_long_one_is_told() -> None:
+    fleet, clock = DataFleet(), Clock()
+    key = ("backup1", "backup", "follow")
+    fleet.faults[key] = Unreachable("backup1", "lost", code="lost")
+
+    def mended() -> None:
+        if clock.now > 20:
+            fleet.faults.pop(key, None)
+
+    clock.before_sleep = mended
+    fleet.follows = [{**running(), "running": False, "result": GOOD}]
+    assert follow(fleet, [], clock).good
+    fleet.faults[key] = Unreachable("backup1", "lost", code="lost")
+    with pytest.raises(BacklineError, match="does not answer any more") as caught:
+        follow(fleet, [])
+    assert "goes on there" in caught.value.state
+
+
+def test_jobs_as_their_host_tells_of_them() -> None:
+    fleet = DataFleet()
+    fleet.jobs = {"full": {**GOOD, "running": False}, "drill": {**BAD, "running": True}}
+    jobs = {job.name: job for job in backups.collect(fleet, "backup1")}  # type: ignore[arg-type]
+    assert (jobs["full"].good, jobs["full"].ran, jobs["diff"].ran) == (True, True, False)
+    assert (jobs["drill"].why, jobs["drill"].running) == ("restore: no room", True)
+
+
+@pytest.mark.parametrize("hosts", [(), ("a", "b")])
+def test_one_host_keeps_the_backups(hosts: tuple[str, ...]) -> None:
+    with pytest.raises(BacklineError):
+        backups.keeper({"backup": hosts})
+    assert backups.keeper({"backup": ("a",)}) == "a"
+
+
+def answer(running: int, **over: Any) -> Outcome[Any]:
+    nodes = [f"rabbit@broker{n}" for n in (1, 2, 3)]
+    found = {"members": nodes, "running": nodes[:running], "alarms": [], "partitions": {}}
+    return Outcome({**found, "queues": [], "critical": None, **over})
+
+
+def row(name: str, messages: object) -> dict[str, Any]:
+    return {
+        "vhost": "/",
+        "name": name,
+        "type": "quorum",
+        "messages": messages,
+        "online": ["a", "b"],
+    }
+
+
+def test_brokers_that_are_well() -> None:
+    queues = [row("plays", 12), row("dead", 0)]
+    view = broker.view_of({"broker1": answer(3, queues=queues), "broker2": answer(3)})
+    assert view.troubles == []
+    assert [(q.name, q.messages, q.online, q.dead) for q in view.queues] == [
+        ("dead", 0, 2, True),
+        ("plays", 12, 2, False),
+    ]
+
+
+def test_what_is_wrong_with_brokers_is_told_once() -> None:
+    alarm = {"alarms": ["memory on rabbit@broker2"]}
+    silent: Outcome[Any] = Outcome(error=HostError("broker3", "RabbitMQ does not answer"))
+    outcomes = {
+        "broker1": answer(2, queues=[row("plays.dead", 3), row("new", "")], **alarm),
+        "broker2": answer(1, partitions={"a": ["b"]}, **alarm),
+        "broker3": silent,
+    }
+    assert broker.view_of(outcomes).troubles == [
+        "rabbit@broker3 does not run",
+        "alarm: memory on rabbit@broker2",
+        "rabbit@broker2 does not run",
+        "broker2 sees a partition",
+        "broker3: RabbitMQ does not answer",
+        "3 dead letters in plays.dead",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "dead"),
+    [
+        ("dead", True),
+        ("plays.dead", True),
+        ("dead-letters", True),
+        ("deadmau5", False),
+        ("undead", False),
+    ],
+)
+def test_queues_of_dead_letters(name: str, dead: bool) -> None:
+    view = broker.view_of({"broker1": answer(3, queues=[row(name, 1)])})
+    assert view.queues[0].dead is dead
