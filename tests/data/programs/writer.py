@@ -3,8 +3,8 @@
 writer.py RUN CLIENTS RETRIES PACE
 
 On a host that runs the application, with its environment and in its virtual environment: through the
-host's database proxy, by TLS, as the application's user. Each of CLIENTS keeps a connection for as long
-as it works, writes a row, waits PACE seconds. When a try fails it closes the connection; RETRIES times it
+host's database proxy, by TLS, as the application's user. Each of CLIENTS writes a row, waits PACE seconds,
+and takes a new connection after a minute, as the application does (CONN_MAX_AGE). When a try fails it closes the connection; RETRIES times it
 tries the same row again, a second later, on another one. Ends when its standard input does.
 """
 
@@ -20,6 +20,7 @@ import time
 import psycopg
 
 AGAIN_S = 1.0
+LIFE_S = 60.0  # of a connection
 LIMIT_S = 2 * 3600  # should nobody ever tell it to end
 OVER = threading.Event()
 PRINT = threading.Lock()
@@ -69,6 +70,7 @@ class Client:
     def __init__(self, run: str, name: str, retries: int, pace: float) -> None:
         self.run, self.name, self.retries, self.pace = run, name, retries, pace
         self.link: psycopg.Connection | None = None
+        self.since = 0.0
         self.doubts: list[str] = []
 
     def work(self) -> None:
@@ -94,8 +96,11 @@ class Client:
             return
 
     def write(self, row: str) -> None:
+        if self.link is not None and time.monotonic() - self.since > LIFE_S:
+            self.link.close()
+            self.link = None
         if self.link is None:
-            self.link = connect()
+            self.link, self.since = connect(), time.monotonic()
             self.link.add_notice_handler(
                 lambda notice: self.doubts.append(notice.message_primary or "")
             )
