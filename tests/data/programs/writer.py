@@ -4,8 +4,9 @@ writer.py RUN CLIENTS RETRIES PACE
 
 On a host that runs the application, with its environment and in its virtual environment: through the
 host's database proxy, by TLS, as the application's user. Each of CLIENTS writes a row, waits PACE seconds,
-and takes a new connection after a minute, as the application does (CONN_MAX_AGE). When a try fails it closes the connection; RETRIES times it
-tries the same row again, a second later, on another one. Ends when its standard input does.
+and takes a new connection after a minute, as the application does (CONN_MAX_AGE). When a try fails it
+closes the connection; RETRIES times it tries the same row again, a second later, on another one. Ends
+when its standard input does.
 """
 
 from __future__ import annotations
