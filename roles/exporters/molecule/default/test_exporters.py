@@ -65,11 +65,11 @@ def test_a_postgresql_that_comes_back_is_told_of_again(host):
     assert "pg_up 1" in scrape(host, 9187)
 
 
-def test_a_client_that_waits_for_a_connection_is_heard_of_within_20_seconds(host):
-    client = "psql -h /run/pgbouncer -p 6432 -U pgbouncer music -c 'select pg_sleep(20)'"
+def test_a_client_that_waits_for_a_connection_is_heard_of(host):
+    client = "psql -h /run/pgbouncer -p 6432 -U pgbouncer music -c 'select pg_sleep(45)'"
     for number in (1, 2):
         host.run(f"systemd-run --unit=client{number} --uid=pgbouncer {client}")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     wanted = r'^backline_pgbouncer_clients\{database="music",user="pgbouncer",state="waiting"\} 1$'
     while not re.search(wanted, scrape(host, 9100), re.M):
         assert time.monotonic() < deadline, host.run("journalctl -n 30 -u 'client*'").stdout
@@ -80,7 +80,7 @@ def test_a_client_that_waits_for_a_connection_is_heard_of_within_20_seconds(host
 def test_a_pgbouncer_that_is_gone_is_told_of(host):
     host.run("systemctl stop pgbouncer")
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 40
         while "backline_pgbouncer_up 0" not in scrape(host, 9100):
             assert time.monotonic() < deadline
             time.sleep(1)
@@ -94,12 +94,12 @@ def test_nobody_hears_it_on_another_address(host):
         assert host.run(f"curl -sf --max-time 2 http://{address}:{port}/metrics").rc == 7
 
 
-def test_a_deploy_is_heard_of_within_20_seconds(host):
+def test_a_deploy_is_heard_of(host):
     state = json.dumps({"live": {"web": {"release": RELEASE, "previous": None}}})
     host.run("mkdir -p /etc/backline/apps/jukebox /var/lib/backline/jukebox /srv/jukebox")
     host.run("ln -sfn releases/x /srv/jukebox/current")
     host.run("printf %s %s > /var/lib/backline/jukebox/state.json", "%s", state)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 40
     wanted = f'backline_release_info{{app="jukebox",process="web",release="{RELEASE}"}} 1'
     while wanted not in scrape(host, 9100):
         assert time.monotonic() < deadline, scrape(host, 9100)[-1500:]
