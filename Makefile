@@ -5,7 +5,7 @@ INV = .venv/bin/inv
 .PHONY: help demo test test-fast test-rollout test-data clean
 help:
 	@echo "make demo       a fleet on this machine, a song served, a rolling deploy under load"
-	@echo "make test       everything CI runs (about half an hour on 2 cores)"
+	@echo "make test       everything CI runs (about three quarters of an hour on 2 cores)"
 	@echo "make test-fast  lint, unit and template tests (about a minute)"
 	@echo "make test-rollout  the rollout engine: faults at every step on a real fleet (hours)"
 	@echo "make test-data  the data tier: hosts killed, cut off, full; lost rows counted (hours)"
