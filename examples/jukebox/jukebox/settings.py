@@ -65,7 +65,8 @@ TEMPLATES = [
     },
 ]
 
-# --- Data. libpq walks through the hosts until one takes writes: it follows a failover by itself.
+# --- Data. With several hosts libpq walks through them until one takes writes. One host is a proxy that
+# leads to the primary; behind it PgBouncer may say of its server what was so before a failover.
 # With an address a host's name is for verifying it only.
 _DATABASE_TLS = {
     "sslmode": _environment.database_sslmode,
@@ -85,7 +86,7 @@ DATABASES = {
         # PgBouncer hands a connection to somebody else after each transaction.
         "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {
-            "target_session_attrs": "read-write",
+            "target_session_attrs": "read-write" if len(_environment.database_hosts) > 1 else "any",
             "connect_timeout": 2,
             "keepalives_idle": 10,
             "keepalives_interval": 5,

@@ -53,7 +53,6 @@ def connect() -> psycopg.Connection:
         password=known["JUKEBOX_DATABASE_PASSWORD"],
         sslmode=known["JUKEBOX_DATABASE_SSLMODE"],
         sslrootcert=known["JUKEBOX_DATABASE_SSLROOTCERT"],
-        target_session_attrs="read-write",
         connect_timeout=2,
         keepalives_idle=10,
         keepalives_interval=5,

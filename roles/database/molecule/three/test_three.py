@@ -78,10 +78,14 @@ def settled(hosts, seconds=60):
 
 
 def until_written(sql, row):
-    """Seconds until a row is acknowledged."""
+    """Seconds until a row is acknowledged.
+
+    PostgreSQL is asked itself: a PgBouncer goes on saying of its server what was so when it connected.
+    Applications have a proxy that follows Patroni.
+    """
     start = time.monotonic()
     while time.monotonic() - start < 60:
-        if sql(f"insert into plays values ({row})").rc == 0:
+        if sql(f"insert into plays values ({row})", port=5432).rc == 0:
             return time.monotonic() - start
     return pytest.fail("no write within 60 s")
 
@@ -201,7 +205,7 @@ def test_writes_are_back_soon_after_postgresql_was_killed(hosts, sql, watched):
 
 
 def test_no_row_was_lost_and_never_did_two_take_writes(hosts, sql, watched):
-    assert sql("select count(distinct id) from plays").stdout.strip() == "3"
+    assert sql("select count(distinct id) from plays", port=5432).stdout.strip() == "3"
     spans = sorted((span, name) for name in NAMES for span in writable_spans(hosts[name]))
     assert len({name for _, name in spans}) >= 2, spans
     for (one, first), (two, second) in zip(spans, spans[1:], strict=False):
