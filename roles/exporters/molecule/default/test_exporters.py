@@ -70,7 +70,7 @@ def test_a_client_that_waits_for_a_connection_is_heard_of(host):
     for number in (1, 2):
         host.run(f"systemd-run --unit=client{number} --uid=pgbouncer {client}")
     deadline = time.monotonic() + 40
-    wanted = r'^backline_pgbouncer_clients\{database="music",user="pgbouncer",state="waiting"\} 1$'
+    wanted = r'^backline_pgbouncer_clients\{database="music",state="waiting",user="pgbouncer"\} 1$'
     while not re.search(wanted, scrape(host, 9100), re.M):
         assert time.monotonic() < deadline, host.run("journalctl -n 30 -u 'client*'").stdout
         time.sleep(1)
