@@ -9,6 +9,7 @@ from invoke.context import Context
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator, provision
 from backline.tasks.operator import (
+    DRY_HELP,
     ENV_HELP,
     JSON_HELP,
     YES_HELP,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from backline.operations.backups import Job
     from backline.transport.fleet import SshFleet
 
-DRY_HELP = "say what would be done and end; nothing is changed"
 KINDS = ("full", "diff")
 JOB_HELP = {
     "env": ENV_HELP,

@@ -9,6 +9,7 @@ from backline.tasks import operator
 from backline.tasks.operator import (
     ENV_HELP,
     JSON_HELP,
+    MESSAGE_HELP,
     YES_HELP,
     confirm,
     environment,
@@ -26,7 +27,7 @@ from backline.tasks.operator import (
         "json": JSON_HELP,
         "dry_run": "only check that it may be done",
         "yes": YES_HELP,
-        "message": "why: kept in the journal of every host",
+        "message": MESSAGE_HELP,
     }
 )
 def contract(

@@ -11,8 +11,10 @@ from invoke.context import Context
 from backline.errors import BacklineError
 from backline.tasks import backups, operator
 from backline.tasks.operator import (
+    DRY_HELP,
     ENV_HELP,
     JSON_HELP,
+    MESSAGE_HELP,
     YES_HELP,
     confirm,
     environment,
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.operations.database.judge import Plan
 
-DRY_HELP = "say what would be done and end; nothing is changed"
-MESSAGE_HELP = "why: kept in the journal of every host"
 APP_GROUPS = ("streaming", "worker")
 """Hosts with a proxy that follows the database (playbooks/streaming.yml, worker.yml)."""
 

@@ -13,6 +13,7 @@ from backline.tasks import contract, operator, planning, taking_over
 from backline.tasks.operator import (
     ENV_HELP,
     JSON_HELP,
+    MESSAGE_HELP,
     ON_HELP,
     YES_HELP,
     environment,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from backline.transport.fleet import SshFleet
 
 DRY_HELP = "show the plan and end; nothing is changed"
-MESSAGE_HELP = "why: kept in the journal of every host"
 EVERY_HOST = ON_HELP + " (default: every host that runs the app)"
 RELEASE_HELP = "its ID in dist/ (see inv release.list), or `latest`"
 RULES_HELP = {

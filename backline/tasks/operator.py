@@ -33,6 +33,8 @@ ENV_HELP = "which fleet: a folder of inventory/ (default: $BACKLINE_ENV)"
 ON_HELP = "which hosts: an Ansible pattern such as 'streaming:&zone_a:!stream3'"
 JSON_HELP = "one JSON object per line on stdout, and no questions"
 YES_HELP = "answer the question for how many hosts this will touch"
+DRY_HELP = "say what would be done and end; nothing is changed"
+MESSAGE_HELP = "why: kept in the journal of every host"
 SELECTOR = "backline_selector"
 
 

@@ -12,6 +12,7 @@ from backline.tasks.command import say
 from backline.tasks.operator import (
     ENV_HELP,
     JSON_HELP,
+    MESSAGE_HELP,
     YES_HELP,
     confirm,
     environment,
@@ -37,7 +38,7 @@ TAKE_HELP = {
     "app": APP_HELP,
     "json": JSON_HELP,
     "yes": YES_HELP,
-    "message": "why: kept in the journal of every host",
+    "message": MESSAGE_HELP,
 }
 WANT_HELP = {"env": ENV_HELP, "run": RUN_HELP, "app": APP_HELP, "json": JSON_HELP}
 
@@ -115,7 +116,7 @@ def promote(c: Context, env: str = "", run: str = "", app: str = "", json: bool 
         "json": JSON_HELP,
         "dry_run": "show the plan and end; nothing is changed",
         "yes": YES_HELP,
-        "message": "why: kept in the journal of every host",
+        "message": MESSAGE_HELP,
     }
 )
 def catchup(

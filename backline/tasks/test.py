@@ -14,6 +14,11 @@ from backline.tasks.steps import BIN, ROOT, Step, StepsError, mitogen, run_all
 
 JUKEBOX = ROOT / "examples" / "jukebox"
 JUKEBOX_VENV = ROOT / ".cache" / "jukebox-venv"
+FAULTS_HELP = {
+    "only": "these tests alone, with commas between",
+    "env": "aim at this lab, which is up, and leave it as it ends (default: a new `lab-chaos`)",
+    "keep": "take `lab-chaos` as it is, if it is up, and leave it up",
+}
 
 
 def _fast_steps() -> list[Step]:
@@ -156,31 +161,25 @@ def _scenarios_of(folder: str) -> list[str]:
     )
 
 
-@command(
-    help={
-        "only": "these tests alone, with commas between",
-        "env": "aim at this lab, which is up, and leave it as it ends (default: a new `lab-chaos`)",
-        "keep": "take `lab-chaos` as it is, if it is up, and leave it up",
-    }
-)
+def _faults(folder: str, names: list[str], env: str, keep: bool) -> list[str | Path]:
+    """pytest on a real fleet: the tests `names` of `tests/FOLDER`."""
+    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
+    argv += [f"tests/{folder}/test_{name}.py" for name in names]
+    argv += ["--env", env] if env else []
+    argv += ["--keep"] if keep else []
+    return argv
+
+
+@command(help=FAULTS_HELP)
 def chaos(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
     """Break a real fleet in ways that production will: under load, with listeners counted."""
     names = _chosen(only, _scenarios_of("chaos"))
     _ensure_image()
-    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
-    argv += [f"tests/chaos/test_{name}.py" for name in names]
-    argv += ["--env", env] if env else []
-    argv += ["--keep"] if keep else []
+    argv = _faults("chaos", names, env, keep)
     run_all([Step("chaos: faults on a real fleet", argv, again="inv test.chaos")])
 
 
-@command(
-    help={
-        "only": "these tests alone, with commas between",
-        "env": "aim at this lab, which is up, and leave it as it ends (default: a new `lab-chaos`)",
-        "keep": "take `lab-chaos` as it is, if it is up, and leave it up",
-    }
-)
+@command(help=FAULTS_HELP)
 def rollout(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
     """Test the rollout engine: state machine first, then faults at every step on a real fleet."""
     names = _chosen(only, _scenarios_of("rollout"))
@@ -189,10 +188,7 @@ def rollout(c: Context, only: str = "", env: str = "", keep: bool = False) -> No
     _ensure_program("strace", "strace")  # when the first packet of a rollback leaves
     machine: list[str | Path] = [BIN / "python", "-m", "pytest"]
     machine += ["tests/unit/rollout", "tests/unit/hostctl"]
-    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
-    argv += [f"tests/rollout/test_{name}.py" for name in names]
-    argv += ["--env", env] if env else []
-    argv += ["--keep"] if keep else []
+    argv = _faults("rollout", names, env, keep)
     run_all(
         [
             Step("rollout: the state machine", machine, again="inv test.unit"),
@@ -201,23 +197,14 @@ def rollout(c: Context, only: str = "", env: str = "", keep: bool = False) -> No
     )
 
 
-@command(
-    help={
-        "only": "these tests alone, with commas between",
-        "env": "aim at this full lab, which is up, and leave it as it ends (default: a new `lab-chaos`)",
-        "keep": "take `lab-chaos` as it is, if it is up, and leave it up",
-    }
-)
+@command(help={**FAULTS_HELP, "env": FAULTS_HELP["env"].replace("this lab", "this full lab")})
 def data(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
     """Break the data tier of a real fleet: what was lost, who took writes, how long nobody did."""
     names = _chosen(only, _scenarios_of("data"))
     _ensure_image()
     judge: list[str | Path] = [BIN / "python", "-m", "pytest"]
     judge += sorted(ROOT.glob("tests/unit/live/test_data_*.py"))
-    argv: list[str | Path] = [BIN / "python", "-m", "pytest", "-v", "-s"]
-    argv += [f"tests/data/test_{name}.py" for name in names]
-    argv += ["--env", env] if env else []
-    argv += ["--keep"] if keep else []
+    argv = _faults("data", names, env, keep)
     run_all(
         [
             Step("data: who judges", judge, again="inv test.unit"),
