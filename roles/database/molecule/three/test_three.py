@@ -163,6 +163,40 @@ def test_etcd_has_three_votes(hosts, addresses):
         assert not any(member.get("isLearner") for member in found)
 
 
+def etcd_leader(hosts):
+    """Who leads etcd; only the leader itself calls its own number the leader's."""
+    for name in NAMES:
+        said = etcdctl(hosts, name, "endpoint status --write-out simple").split(", ")
+        if said[4] == "true":
+            return name, said[1]
+    return pytest.fail("etcd has no leader")
+
+
+def etcdctl(hosts, name, words):
+    return hosts[name].check_output(
+        f"set -a; . /etc/etcd/etcdctl.env; ETCDCTL_ENDPOINTS=${{ETCDCTL_ENDPOINTS%%,*}} etcdctl {words}"
+    )
+
+
+def test_etcd_is_led_by_another_host_than_the_database(hosts):
+    """Or the death of that host costs an election and a whole lease more."""
+    settled(hosts)
+    name = leader(hosts)
+    number = etcdctl(hosts, name, "endpoint status --write-out simple").split(", ")[1]
+    before, _ = etcd_leader(hosts)
+    if before != name:
+        for other in NAMES:
+            if other != name:
+                hosts[other].check_output("systemctl start backline-etcd-apart")
+        assert etcd_leader(hosts)[0] == before, (
+            "a member that does not lead the database kept its hands off"
+        )
+        etcdctl(hosts, before, f"move-leader {number}")
+    hosts[name].check_output("systemctl start backline-etcd-apart")
+    assert etcd_leader(hosts)[0] != name
+    assert hosts[name].service("backline-etcd-apart.timer").is_running
+
+
 def test_rows_from_before_it_grew_are_on_every_host(hosts):
     settled(hosts)
     for host in hosts.values():
