@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 import pytest
 
 from tests.data import cluster, faults
+from tests.data.remote import wait_until
 from tests.data.trial import Trial
 from tests.live import Fleet
 from tests.rollout.faults import frozen as paused
@@ -32,7 +33,8 @@ def test_patroni_stands_still_on_the_primary(whole: Fleet) -> None:
     with Trial(whole, "Patroni frozen on the primary") as trial:
         victim = cluster.leader(whole)
         with faults.frozen(whole, "patroni", victim):
-            trial.back(2 * ELECTED_S)
+            wait_until("another one leads", 2 * ELECTED_S, lambda: _led_by_others(whole, victim))
+            trial.back(ELECTED_S)
             since = time.monotonic()
             time.sleep(LONGER_S)
             alive = cluster.sql(whole, "SELECT pg_is_in_recovery()", victim)
@@ -41,6 +43,11 @@ def test_patroni_stands_still_on_the_primary(whole: Fleet) -> None:
             assert len(trial.writable(since)) == 1
     trial.verdict.safe()
     assert trial.verdict.clients.pause <= ELECTED_S
+
+
+def _led_by_others(fleet: Fleet, victim: str) -> bool:
+    leads = cluster.role(fleet, "Leader")
+    return bool(leads) and victim not in leads
 
 
 def test_the_primary_s_host_stands_still_and_goes_on_later(whole: Fleet) -> None:
