@@ -13,6 +13,7 @@ from backline.tasks import (
     report,
     status,
     trail,
+    upkeep,
 )
 
 pipe.end_quietly()
@@ -27,4 +28,7 @@ namespace = Collection(
     report.report,
     status.status,
     trail.collection,
+    upkeep.patch,
+    upkeep.reboot,
+    upkeep.restart,
 )

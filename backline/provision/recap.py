@@ -13,6 +13,7 @@ from typing import Any
 OK, FAILED, UNREACHABLE = "runner_on_ok", "runner_on_failed", "runner_on_unreachable"
 SKIPPED = "runner_on_skipped"
 HIDDEN = "hidden: the task handles secrets"
+DEBUG = ("debug", "ansible.builtin.debug")
 MESSAGE_CHARACTERS = 1000
 
 
@@ -50,12 +51,13 @@ class Change:
 
 @dataclass
 class Recap:
-    """The state of a run after the events seen so far."""
+    """The state of a run after the events seen so far; `told`: what it said to people (debug tasks)."""
 
     hosts: dict[str, HostCount] = field(default_factory=dict)
     changes: dict[str, Change] = field(default_factory=dict)
     troubles: list[Trouble] = field(default_factory=list)
     play: str = ""
+    told: list[str] = field(default_factory=list)
     task: str = ""
     ended: bool = False
 
@@ -102,6 +104,8 @@ class Recap:
             self.troubles.append(trouble)
             return trouble
         count.ok += 1
+        if data.get("task_action") in DEBUG:
+            self._tell(result.get("msg"))
         if not result.get("changed"):  # nor does a censored result say: see _settle
             return None
         count.changed += 1
@@ -112,6 +116,13 @@ class Recap:
         for text in _diffs(result):
             change.diffs.setdefault(text, []).append(str(data["host"]))
         return change
+
+    def _tell(self, message: object) -> None:
+        """Keeps what a playbook says to people: once, however many hosts say it."""
+        said = "\n".join(map(str, message)) if isinstance(message, list) else str(message or "")
+        said = "\n".join(line.rstrip() for line in said.splitlines() if line.strip())
+        if said and said not in self.told:
+            self.told.append(said)
 
     def changed(self) -> list[str]:
         """The hosts on which something changed (or, in check mode, would)."""

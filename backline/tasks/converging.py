@@ -88,6 +88,8 @@ class View:
         verb = "would change" if check else "changed"
         for role, changes in _by_role(recap).items():
             self._role(role, changes, verb)
+        for said in recap.told:
+            self._say("\n".join(f"  {row}" for row in said.splitlines()))
         self._troubles(recap)
         self._say(_counts(recap))
         so_far = "" if recap.ended else " so far: the run did not come to its end"
@@ -158,6 +160,8 @@ class View:
             for trouble in recap.troubles:
                 self._json("unreachable" if trouble.unreachable else "failed", host=trouble.host,
                            task=trouble.task, message=trouble.message)  # fmt: skip
+        for said in recap.told:
+            self._json("told", text=said)
         hosts = {
             name: {key: getattr(count, key) for key in ("ok", "changed", "failed", "unreachable")}
             for name, count in recap.hosts.items()

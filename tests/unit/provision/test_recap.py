@@ -78,3 +78,17 @@ def test_a_change_that_only_the_totals_tell_of_counts_as_one() -> None:
     )
     assert recap.changed() == ["db1"]
     assert [change.hosts for change in recap.changes.values()] == [["db1"]]
+
+
+def test_what_a_playbook_says_to_people_is_kept_once() -> None:
+    said = {"msg": ["db1  rebooted", "", "db2  nothing to do"]}
+    recap = told(
+        *(
+            event("ok", host, "Sum up", res=said, task_action="ansible.builtin.debug")
+            for host in "ab"
+        ),
+        event(
+            "ok", "a", "Something else", res={"msg": "OK"}, task_action="ansible.builtin.command"
+        ),
+    )
+    assert recap.told == ["db1  rebooted\ndb2  nothing to do"]

@@ -1,0 +1,169 @@
+"""Restarts, reboots and upgrades, host by host: by playbooks/patch.yml, which knows how each kind goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from invoke.context import Context
+
+from backline.errors import BacklineError
+from backline.tasks.operator import (
+    ENV_HELP,
+    JSON_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    operation,
+)
+
+UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_-]*")
+OURS = {"application": "app", "postgresql": "patroni", "rabbitmq": "rabbitmq-server"}
+"""What people call a service, and what runs it."""
+ON = "hosts, an Ansible pattern: streaming:&zone_a:!stream3"
+HELP = {
+    "env": ENV_HELP,
+    "outage": "go on though it is the only one of its kind",
+    "transfers": "seconds that downloads get to end before a reboot",
+    "stock": "without mitogen: Ansible's own strategy and SSH",
+    "dry_run": "look at the hosts and tell what would be done where; changes nothing",
+    "json": JSON_HELP,
+    "yes": YES_HELP,
+}
+
+
+@operation(
+    help={
+        "on": ON,
+        "service": "units, comma-separated, restarted where they run; `app`: the application "
+        "(default: what each host is there for)",
+        **HELP,
+    }
+)
+def restart(
+    c: Context,
+    env: str = "",
+    on: str = "",
+    service: str = "",
+    outage: bool = False,
+    transfers: int = 3600,
+    stock: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    yes: int = 0,
+) -> None:
+    """Restart services host by host: drained, restarted, healthy, back; a leader hands over first.
+
+    Replicas go before the leader, a broker or an etcd member never while a majority depends on it,
+    workers when they have finished their jobs. It stops at the first host that is not healthy
+    afterwards; the same command goes on there.
+    """
+    units = [word.strip() for word in service.split(",") if word.strip()]
+    bad = [unit for unit in units if not UNIT.fullmatch(unit)]
+    if bad:
+        raise BacklineError(
+            f"not the name of a unit: {', '.join(bad)}",
+            state="nothing was changed",
+            hint="--service nginx, or --service app for the application",
+        )
+    wanted = [OURS.get(unit, unit) for unit in units] or ["main"]
+    variables = {"patch_packages": False, "patch_reboot": "never", "patch_restart": wanted}
+    _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
+
+
+@operation(help={"on": ON, **HELP})
+def reboot(
+    c: Context,
+    env: str = "",
+    on: str = "",
+    outage: bool = False,
+    transfers: int = 3600,
+    stock: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    yes: int = 0,
+) -> None:
+    """Reboot hosts one by one: drained, handed over, its last download ended; healthy before the next.
+
+    It stops at the first host that is not healthy afterwards; the same command goes on there.
+    """
+    variables = {"patch_packages": False, "patch_reboot": "always"}
+    _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
+
+
+@operation(
+    help={
+        "on": ON,
+        "everything": "whatever has an upgrade, not just security",
+        "reinstall": "packages, comma-separated, to install again where they are installed",
+        "reboots": "auto: when needed and another host of its kind serves; never; always",
+        **HELP,
+    }
+)
+def patch(
+    c: Context,
+    env: str = "",
+    on: str = "",
+    everything: bool = False,
+    reinstall: str = "",
+    reboots: str = "auto",
+    outage: bool = False,
+    transfers: int = 3600,
+    stock: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+    yes: int = 0,
+) -> None:
+    """Bring security upgrades in host by host, reboots included. docs/how-to/patch.md"""
+    if reboots not in ("auto", "never", "always"):
+        raise BacklineError("--reboots is auto, never or always", state="nothing was changed")
+    variables = {
+        "patch_all": everything,
+        "patch_reinstall": [word.strip() for word in reinstall.split(",") if word.strip()],
+        "patch_reboot": reboots,
+    }
+    _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
+
+
+def _carry_out(
+    env: str,
+    on: str,
+    variables: dict[str, Any],
+    outage: bool,
+    transfers: int,
+    stock: bool,
+    dry_run: bool,
+    as_json: bool,
+    yes: int,
+) -> None:
+    import json
+
+    from backline import selection
+    from backline.tasks import provision
+    from backline.tasks.converging import View
+
+    fleet = environment(env)
+    if not on:
+        raise BacklineError(
+            "which hosts? Name them: --on PATTERN",
+            state="nothing was changed",
+            hint=f"groups: {', '.join(fleet.groups)}; every host: --on {selection.EVERYTHING}",
+        )
+    hosts = selection.select(fleet, on)
+    if transfers < 0:
+        raise BacklineError("--transfers is a number of seconds", state="nothing was changed")
+    extra = {
+        **variables,
+        "patch_hosts": ",".join(hosts),
+        "patch_outage": outage,
+        "patch_transfer_timeout": transfers,
+    }
+    view = View(as_json, diff=False)
+    view.start("patch", fleet.name, hosts, dry_run)
+    if not dry_run:
+        confirm(fleet, len(hosts), yes, as_json)
+    options = ["-e", json.dumps(extra), *["--check"] * dry_run]
+    recap, ended = provision.run(fleet, "patch", options, stock, view)
+    view.summary(recap, dry_run)
+    recap.changes.clear()  # whether some are pending is no question here
+    provision.judge(recap, ended, dry_run)

@@ -1,0 +1,107 @@
+"""Restarts, reboots and upgrades: what the playbook is told, and what is refused before it begins."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.context import Context
+
+from backline import inventory
+from backline.inventory import Environment, Host
+from backline.provision.recap import Recap
+from backline.tasks import provision, upkeep
+from backline.transport.playbook import Ended
+
+HOSTS = ("db1", "db2", "stream1")
+GROUPS = {"database": ("db1", "db2"), "streaming": ("stream1",)}
+
+
+class Playbook:
+    """In place of Ansible: keeps what it was asked to run."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.options: list[str] = []
+
+    def run(
+        self, fleet: Environment, name: str, options: list[str], stock: bool, view: object
+    ) -> tuple[Recap, Ended]:
+        self.name, self.options = name, options
+        recap = Recap(ended=True)
+        recap.told.append("db1  restarted: patroni.service")
+        return recap, Ended(0, False, "")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        extra: dict[str, Any] = json.loads(self.options[self.options.index("-e") + 1])
+        return extra
+
+
+@pytest.fixture
+def playbook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Playbook:
+    """An environment that asks for the number of hosts, and a playbook that runs nowhere."""
+    hosts = {
+        name: Host(name, name, 22, "deploy", None, None, None, tuple(g for g in GROUPS if name in GROUPS[g]))
+        for name in HOSTS
+    }  # fmt: skip
+    known = Environment("stage", tmp_path, hosts, GROUPS, True, ())
+    made = Playbook()
+    monkeypatch.setattr(inventory, "load", lambda name: known)
+    monkeypatch.setattr(provision, "run", made.run)
+    return made
+
+
+def call(task: Any, **flags: Any) -> int:
+    try:
+        task(Context(), env="stage", **flags)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_restart_upgrades_and_reboots_nothing(playbook: Playbook) -> None:
+    assert call(upkeep.restart, on="database", yes=2) == 0
+    assert playbook.name == "patch"
+    told = playbook.told
+    assert (told["patch_packages"], told["patch_reboot"]) == (False, "never")
+    assert told["patch_restart"] == ["main"] and told["patch_hosts"] == "db1,db2"
+    assert "--check" not in playbook.options and told["patch_outage"] is False
+
+
+def test_services_have_the_names_that_people_use(playbook: Playbook) -> None:
+    assert call(upkeep.restart, on="all", service="postgresql, nginx,app", yes=3) == 0
+    assert playbook.told["patch_restart"] == ["patroni", "nginx", "app"]
+
+
+@pytest.mark.parametrize("service", ["nginx;reboot", "../x", "a b", "-x"])
+def test_what_is_no_unit_is_refused(playbook: Playbook, service: str) -> None:
+    assert call(upkeep.restart, on="all", service=service, yes=3) == 1
+    assert not playbook.options
+
+
+@pytest.mark.parametrize("task", [upkeep.restart, upkeep.reboot, upkeep.patch])
+def test_without_hosts_or_with_a_typing_error_nothing_is_run(playbook: Playbook, task: Any) -> None:
+    assert call(task, yes=3) == 1
+    assert call(task, on="databse", yes=3) == 1
+    assert not playbook.options
+
+
+def test_the_number_of_hosts_is_asked_for(playbook: Playbook) -> None:
+    assert call(upkeep.reboot, on="database", yes=3) == 6
+    assert call(upkeep.reboot, on="database", json=True) == 6
+    assert not playbook.options
+    assert call(upkeep.reboot, on="database", yes=2, outage=True) == 0
+    assert playbook.told["patch_reboot"] == "always" and playbook.told["patch_outage"] is True
+
+
+def test_a_rehearsal_asks_nobody_and_tells_what_would_be_done(
+    playbook: Playbook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(upkeep.patch, on="database", dry_run=True, json=True, reinstall="etcd-server") == 0
+    assert "--check" in playbook.options
+    assert playbook.told["patch_reinstall"] == ["etcd-server"]
+    events = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
+    assert "db1  restarted: patroni.service" in [e.get("text") for e in events]
