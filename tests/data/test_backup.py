@@ -6,15 +6,16 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backline.errors import BacklineError
-from tests.data import cluster, faults, summary
+from tests.data import cluster, faults, remote, summary
 from tests.data.cluster import inside
 from tests.data.remote import wait_until
-from tests.live import Fleet
+from tests.live import Fleet, run
 
 SIZE = "full"
 STATE = "/var/lib/backline-backup"
@@ -151,15 +152,21 @@ def dropped(backed_up: Fleet) -> Iterator[str]:
         inside(backed_up, keeper(backed_up), *PROGRAM, "drop", LOOK)
 
 
-def test_a_moment_between_two_rows_is_gone_back_to(backed_up: Fleet, dropped: str) -> None:
-    fleet = backed_up
-    mark = f"pitr-{time.time()}"
+def two_rows(fleet: Fleet, mark: str) -> str:
+    """Writes two rows, and returns a moment between them."""
     cluster.sql(fleet, f"INSERT INTO fault_rows VALUES ('{mark}-first')")
     time.sleep(2)
     zoned = "SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US') || '+00:00'"
     (moment,) = cluster.sql(fleet, zoned)
     time.sleep(2)
     cluster.sql(fleet, f"INSERT INTO fault_rows VALUES ('{mark}-second')")
+    return moment
+
+
+def test_a_moment_between_two_rows_is_gone_back_to(backed_up: Fleet, dropped: str) -> None:
+    fleet = backed_up
+    mark = f"pitr-{time.time()}"
+    moment = two_rows(fleet, mark)
     words = ("restore_mode=beside", f"restore_to={moment}", f"restore_folder={dropped}")
     began = time.monotonic()
     fleet.playbook("restore", *(part for word in words for part in ("-e", word)))
@@ -171,3 +178,39 @@ def test_a_moment_between_two_rows_is_gone_back_to(backed_up: Fleet, dropped: st
     assert there == [f"{mark}-first"]
     assert cluster.sql(fleet, ask) == [f"{mark}-first", f"{mark}-second"], "the cluster goes on"
     summary.note("restored to a moment, beside", seconds=round(took, 1), rows="first, not second")
+
+
+def test_the_cluster_is_replaced_by_what_it_was_between_two_rows(
+    backed_up: Fleet, tmp_path: Path
+) -> None:
+    """The last test of this file: nothing of what others wrote meanwhile is left."""
+    fleet = backed_up
+    mark = f"replaced-{time.time()}"
+    moment = two_rows(fleet, mark)
+    members = fleet.hosts("database")
+    before = cluster.leader(fleet)
+    words = ("fab", "db.restore", "--env", fleet.env, "--to", moment, "--replace", cluster.DATABASE)
+    refused = run(*words, "--yes", str(len(members) - 1), expect=None)
+    assert refused.code == 6, refused.err
+    assert cluster.leader(fleet) == before, "refused, and touched"
+    began = time.monotonic()
+    run(*words, "--yes", str(len(members)), timeout=1800)
+    took = time.monotonic() - began
+    cluster.settled(fleet)
+    ask = f"SELECT id FROM fault_rows WHERE id LIKE '{mark}-%' ORDER BY id"
+    for host in members:
+        assert cluster.sql(fleet, ask, host) == [f"{mark}-first"], host
+    cluster.amcheck(fleet)
+    # The application signs in with the passwords of now, through its proxy.
+    writes = remote.as_the_app(fleet, fleet.hosts("streaming")[0], "writer", mark, "1", "0", "0.1")
+    writer = remote.Remote(writes, tmp_path / "writer.jsonl")
+    writer.start()
+    wait_until(
+        "the application writes", 60, lambda: [e for e in writer.entries() if e["what"] == "ack"]
+    )
+    writer.stop()
+    kept = f"ls -d /var/lib/postgresql/15/{cluster.DATABASE}.before-*"
+    (aside,) = inside(fleet, before, "sh", "-c", kept).split()
+    inside(fleet, before, "rm", "-r", aside)
+    summary.note("restored to a moment, in place", seconds=round(took, 1), rows="first, not second")
+    assert job(fleet, "full")["good"] and job(fleet, "drill")["good"]

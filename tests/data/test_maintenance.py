@@ -1,4 +1,4 @@
-"""Minor upgrades, new certificates and another CA, while applications write and publish.
+"""Minor upgrades, restarts, new certificates and another CA, while applications write and publish.
 
 A minor upgrade needs two versions. Where the package archive has an older one it is installed first, and
 upgraded from; where it has not, the same version is installed again on the same way, which replaces
@@ -17,7 +17,7 @@ from tests.data.cluster import inside
 from tests.data.remote import wait_until
 from tests.data.test_broker import brokers, whole_brokers
 from tests.data.trial import Jobs, Trial
-from tests.live import Fleet
+from tests.live import Fleet, run
 
 __all__ = ["brokers"]
 
@@ -129,6 +129,38 @@ def test_a_minor_upgrade_of_the_brokers(whole: Fleet, brokers: Fleet) -> None:
     again = began(brokers, "rabbitmq-server", hosts)
     assert [host for host in hosts if again[host] == started[host]] == [], "not restarted"
     assert {installed(brokers, host, "rabbitmq-server") for host in hosts} == {newest}
+    jobs.verdict.safe()
+    assert not jobs.verdict.gave_up
+
+
+def restart(fleet: Fleet, group: str) -> None:
+    """As an operator restarts what a group of hosts is there for."""
+    number = str(len(fleet.hosts(group)))
+    words = ("fab", "restart", "--env", fleet.env, "--on", group, "--yes", number)
+    run(*words, timeout=PLAYBOOK_S)
+
+
+def test_the_database_is_restarted_member_by_member(whole: Fleet) -> None:
+    started = postmasters(whole)
+    with Trial(whole, "database restarted, member by member") as trial:
+        restart(whole, "database")
+        cluster.settled(whole)
+        trial.back(30)
+    again = postmasters(whole)
+    assert [host for host in again if again[host] == started[host]] == [], "not restarted"
+    trial.verdict.safe()
+    trial.verdict.retried()
+
+
+def test_the_brokers_are_restarted_one_by_one(whole: Fleet, brokers: Fleet) -> None:
+    hosts = brokers.hosts("broker")
+    started = began(brokers, "rabbitmq-server", hosts)
+    with Jobs(brokers, "brokers restarted, one by one") as jobs:
+        restart(brokers, "broker")
+        wait_until("the brokers are whole", 240, lambda: whole_brokers(brokers), every=1)
+        jobs.back(30)
+    again = began(brokers, "rabbitmq-server", hosts)
+    assert [host for host in hosts if again[host] == started[host]] == [], "not restarted"
     jobs.verdict.safe()
     assert not jobs.verdict.gave_up
 
