@@ -1,10 +1,11 @@
 """What people and programs see: people on stderr, results and NDJSON on stdout."""
 
 from backline.console.data_tier import show_broker, show_database
+from backline.console.fleet_table import show_status, watch_status
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_events, show_runs
-from backline.console.tables import show_plan, show_status
+from backline.console.tables import show_plan
 
 __all__ = [
     "Narrator",
@@ -16,4 +17,5 @@ __all__ = [
     "show_plan",
     "show_runs",
     "show_status",
+    "watch_status",
 ]

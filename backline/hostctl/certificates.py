@@ -7,10 +7,11 @@ live connections alone, and a process for each file would make `fab status` slow
 from __future__ import annotations
 
 import base64
+import calendar
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,4 +140,4 @@ def _moment(tag: int, content: bytes) -> float:
         text = ("20" if text[:2] < "50" else "19") + text
     elif tag != GENERALIZED_TIME:
         raise ValueError(f"tag {tag:#x} is no time")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=timezone.utc).timestamp()
+    return float(calendar.timegm(datetime.strptime(text, "%Y%m%d%H%M%SZ").timetuple()))
