@@ -126,8 +126,9 @@ class FleetTable:
 def fitting(rows: Sequence[Row], width: int) -> list[Column]:
     """The columns that have something to say and fit beside the notes, in their usual order."""
     wide = {column.name: _width(column, rows) for column in COLUMNS}
-    every = {column.name for column in COLUMNS}
-    longest = max((len("; ".join(notes(row, every, False))) for row in rows), default=0)
+    if len({row.app for row in rows if row.app}) < 2:
+        wide["APP"] = 0
+    longest = max((len("; ".join(notes(row, set(), False))) for row in rows), default=0)
     room = width - max(len(NOTES), min(LEAST_NOTES, longest)) - 1
     chosen = []
     for column in sorted(COLUMNS, key=lambda column: column.rank):
@@ -226,7 +227,7 @@ def _span(seconds: float | None) -> str:
 
 COLUMNS = (
     Column("HOST", 0, lambda row: row.host),
-    Column("APP", 9, lambda row: row.app or ""),
+    Column("APP", 2, lambda row: row.app or ""),
     Column("RELEASE", 1, _release),
     Column("VERSION", 8, lambda row: row.version or ""),
     Column("RUNS", 2, _runs, right=True),
