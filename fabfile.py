@@ -6,10 +6,13 @@ from invoke.collection import Collection
 
 from backline.tasks import (
     broker,
+    certs,
     database,
     deploy,
+    lock,
     pipe,
     provision,
+    releases,
     report,
     status,
     trail,
@@ -19,11 +22,14 @@ pipe.end_quietly()
 
 namespace = Collection(
     broker.collection,
+    certs.certs,
     database.collection,
     deploy.collection,
     deploy.rollback,
+    lock.collection,
     provision.drift,
     provision.provision,
+    releases.releases,
     report.report,
     status.status,
     trail.collection,

@@ -2,6 +2,13 @@
 
 from backline.console.data_tier import show_broker, show_database
 from backline.console.fleet_table import show_status, watch_status
+from backline.console.lists import (
+    show_certificates,
+    show_groups,
+    show_hosts,
+    show_leases,
+    show_releases,
+)
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_events, show_runs
@@ -12,9 +19,14 @@ __all__ = [
     "console",
     "line",
     "show_broker",
+    "show_certificates",
     "show_database",
     "show_events",
+    "show_groups",
+    "show_hosts",
+    "show_leases",
     "show_plan",
+    "show_releases",
     "show_runs",
     "show_status",
     "watch_status",

@@ -258,7 +258,7 @@ class FakeFleet:
                 }
                 for name in host.processes
             },
-            "lease": None,
+            "lease": self._shown(host)["lease"],
             "fence": host.fence,
             "drained": host.drained,
             "run": host.run,
@@ -290,9 +290,10 @@ class FakeFleet:
 
     def _shown(self, host: FakeHost) -> dict[str, Any]:
         lease = None
-        if host.lease:
+        if host.lease and host.lease_ends > self.clock.now:
             left = host.lease_ends - self.clock.now
-            lease = {"run": host.lease[0], "holder": host.holder, "expires_in": left}
+            run, token = host.lease
+            lease = {"run": run, "token": token, "holder": host.holder, "expires_in": left}
         return {"lease": lease, "fence": host.fence, "wanted": (host.run or {}).get("wanted")}
 
     def _want(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:

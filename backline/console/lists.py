@@ -1,0 +1,115 @@
+"""Releases, leases, certificates and hosts as tables on stdout: one row for all hosts that are alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from backline.console.output import console
+from backline.console.words import listed
+
+if TYPE_CHECKING:
+    from backline.inventory import Environment
+    from backline.operations.certificates import Entry
+    from backline.operations.locks import Held, Left
+    from backline.operations.releases import Kept
+
+Line = tuple[Sequence[str], str | None]
+
+
+def show_releases(found: Sequence[Kept]) -> None:
+    """The newest first: where each is live, warm, or only there."""
+    several = len({kept.app for kept in found}) > 1
+    names = (*(["APP"] if several else []), "RELEASE", "VERSION", "STATE", "HERE", "WHERE")
+    grid(names, (_release(kept, several) for kept in found))
+
+
+def show_leases(found: Sequence[Held], left: Sequence[Left]) -> None:
+    """Who holds what, then what nobody finished."""
+    grid(
+        ("APP", "RUN", "HOLDER", "ENDS IN", "HOSTS"),
+        (
+            ((h.app, h.run, h.holder, f"{h.ends_in:.0f} s", listed(h.tokens)), None)
+            for h in found
+        ),
+    )  # fmt: skip
+    for run in left:
+        text = f"! run {run.run} of {run.app} is not finished on {listed(run.hosts)}, and nobody"
+        console(sys.stdout).print(f"{text} works on it", style="yellow", markup=False)
+
+
+def show_certificates(entries: Sequence[Entry], days: float) -> None:
+    """Those that end first first; the same certificate on many hosts is one row."""
+    alike: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        alike.setdefault((entry.name, entry.sha256, entry.trouble), []).append(entry)
+    grid(
+        ("DAYS", "ENDS", "WHAT", "OF", "HOSTS"),
+        (_certificate(group, days) for group in alike.values()),
+    )
+
+
+def show_hosts(fleet: Environment, names: Sequence[str]) -> None:
+    """Each host: where SSH finds it, where the fleet does, its zone and its groups."""
+    grid(
+        ("HOST", "SSH", "INSIDE", "ZONE", "GROUPS"),
+        ((_host(fleet, name), None) for name in names),
+    )
+
+
+def show_groups(fleet: Environment, names: Sequence[str]) -> None:
+    """Each group and those of these hosts that are in it, folded."""
+    chosen = set(names)
+    rows = {group: [h for h in members if h in chosen] for group, members in fleet.groups.items()}
+    grid(
+        ("GROUP", "COUNT", "HOSTS"),
+        (((group, str(len(m)), listed(m)), None) for group, m in rows.items() if m),
+    )
+
+
+def grid(names: Sequence[str], lines: Iterable[Line]) -> None:
+    """A table on stdout whose last column takes what room there is; nothing when it has no lines."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for name in names[:-1]:
+        table.add_column(name, overflow="fold")
+    table.add_column(names[-1], overflow="fold", ratio=1)
+    for cells, style in lines:
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    if table.row_count:
+        console(sys.stdout).print(table)
+
+
+def _release(kept: Kept, several: bool) -> Line:
+    states = sorted(set(kept.states.values()))
+    where = [
+        f"{word} {listed(hosts)}"
+        for word, hosts in (("live", kept.live), ("warm", kept.warm), ("there", kept.cold))
+        if hosts
+    ]
+    if kept.trouble:
+        where.append(f"dist/: {kept.trouble}")
+    cells = (kept.id, kept.version or "", "/".join(states), "yes" if kept.here else "")
+    style = "red" if "bad" in states or kept.trouble else "bold" if kept.live else None
+    return (*([kept.app] if several else []), *cells, "; ".join(where)), style
+
+
+def _certificate(group: Sequence[Entry], days: float) -> Line:
+    first = group[0]
+    hosts = listed(entry.host for entry in group)
+    if first.days is None:
+        return ("?", first.trouble, first.name, first.path, hosts), "red"
+    ends = f"{datetime.fromtimestamp(first.not_after, UTC):%Y-%m-%d}"
+    style = "red" if first.days < 0 else "yellow" if first.days < days else None
+    return (f"{first.days:.0f}", ends, first.name, first.subject, hosts), style
+
+
+def _host(fleet: Environment, name: str) -> tuple[str, ...]:
+    host = fleet.hosts[name]
+    address = host.address if host.port == 22 else f"{host.address}:{host.port}"
+    groups = [group for group in host.groups if group != f"zone_{host.zone}"]
+    return name, address, host.fleet_address or "", host.zone or "", ", ".join(groups)
