@@ -6,6 +6,7 @@ from backline.console.lists import (
     show_certificates,
     show_groups,
     show_hosts,
+    show_keys,
     show_leases,
     show_releases,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "show_events",
     "show_groups",
     "show_hosts",
+    "show_keys",
     "show_leases",
     "show_plan",
     "show_releases",

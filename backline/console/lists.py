@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from backline.operations.certificates import Entry
     from backline.operations.locks import Held, Left
     from backline.operations.releases import Kept
+    from backline.operations.trust import Key
 
 Line = tuple[Sequence[str], str | None]
 
@@ -67,6 +68,29 @@ def show_groups(fleet: Environment, names: Sequence[str]) -> None:
         ("GROUP", "COUNT", "HOSTS"),
         (((group, str(len(m)), listed(m)), None) for group, m in rows.items() if m),
     )
+
+
+def show_keys(keys: Sequence[Key]) -> None:
+    """Fingerprints to compare, host by host, on stderr; hosts that are pinned as they are, in one line."""
+    out = console()
+    pinned = [key.host for key in keys if key.state == "pinned"]
+    others = dict.fromkeys(key.host for key in keys if key.state != "pinned")
+    alike = dict.fromkeys(host for host in pinned if host not in others)
+    if alike:
+        out.print(f"pinned already: {listed(alike)}", style="dim", markup=False)
+    for host in others:
+        own = [key for key in keys if key.host == host]
+        out.print(f"{host}  {own[0].place}", style="bold", markup=False)
+        for key in own:
+            style = {"new": "green", "changed": "bold red"}.get(key.state)
+            state = key.state.upper() if key.was else key.state
+            name = key.type.removeprefix("ssh-").removeprefix("ecdsa-sha2-")
+            out.print(f"  {name:9} {key.fingerprint}  {state}", style=style, markup=False)
+            if key.was:
+                out.print(f"  {'pinned:':9} {key.was}", style="red", markup=False)
+            if key.twin:
+                text = f"  the same key as {key.twin}: was one copied from the other?"
+                out.print(text, style="yellow", markup=False)
 
 
 def grid(names: Sequence[str], lines: Iterable[Line]) -> None:
