@@ -4,6 +4,7 @@ from backline.console.data_tier import show_broker, show_database
 from backline.console.fleet_table import show_status, watch_status
 from backline.console.lists import (
     show_certificates,
+    show_finding,
     show_groups,
     show_hosts,
     show_keys,
@@ -23,6 +24,7 @@ __all__ = [
     "show_certificates",
     "show_database",
     "show_events",
+    "show_finding",
     "show_groups",
     "show_hosts",
     "show_keys",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,8 @@ from backline.console.output import console
 from backline.console.words import listed
 
 if TYPE_CHECKING:
-    from backline.inventory import Environment
     from backline.operations.certificates import Entry
+    from backline.operations.doctor import Finding
     from backline.operations.locks import Held, Left
     from backline.operations.releases import Kept
     from backline.operations.trust import Key
@@ -52,21 +52,16 @@ def show_certificates(entries: Sequence[Entry], days: float) -> None:
     )
 
 
-def show_hosts(fleet: Environment, names: Sequence[str]) -> None:
+def show_hosts(rows: Iterable[Sequence[str]]) -> None:
     """Each host: where SSH finds it, where the fleet does, its zone and its groups."""
-    grid(
-        ("HOST", "SSH", "INSIDE", "ZONE", "GROUPS"),
-        ((_host(fleet, name), None) for name in names),
-    )
+    grid(("HOST", "SSH", "INSIDE", "ZONE", "GROUPS"), ((row, None) for row in rows))
 
 
-def show_groups(fleet: Environment, names: Sequence[str]) -> None:
-    """Each group and those of these hosts that are in it, folded."""
-    chosen = set(names)
-    rows = {group: [h for h in members if h in chosen] for group, members in fleet.groups.items()}
+def show_groups(groups: Mapping[str, Sequence[str]]) -> None:
+    """Each group and its hosts, folded."""
     grid(
         ("GROUP", "COUNT", "HOSTS"),
-        (((group, str(len(m)), listed(m)), None) for group, m in rows.items() if m),
+        (((group, str(len(hosts)), listed(hosts)), None) for group, hosts in groups.items()),
     )
 
 
@@ -91,6 +86,16 @@ def show_keys(keys: Sequence[Key]) -> None:
             if key.twin:
                 text = f"  the same key as {key.twin}: was one copied from the other?"
                 out.print(text, style="yellow", markup=False)
+
+
+def show_finding(finding: Finding) -> None:
+    """One line on stdout, and below it what to do."""
+    out = console(sys.stdout)
+    style = {"ok": "green", "warn": "yellow", "bad": "bold red"}[finding.level]
+    out.print(f"{finding.level:5}", style=style, end="")
+    out.print(f"{finding.check:13} {finding.says}", markup=False, soft_wrap=True)
+    if finding.hint:
+        out.print(f"{'':19}→ {finding.hint}", markup=False, soft_wrap=True)
 
 
 def grid(names: Sequence[str], lines: Iterable[Line]) -> None:
@@ -130,10 +135,3 @@ def _certificate(group: Sequence[Entry], days: float) -> Line:
     ends = f"{datetime.fromtimestamp(first.not_after, UTC):%Y-%m-%d}"
     style = "red" if first.days < 0 else "yellow" if first.days < days else None
     return (f"{first.days:.0f}", ends, first.name, first.subject, hosts), style
-
-
-def _host(fleet: Environment, name: str) -> tuple[str, ...]:
-    host = fleet.hosts[name]
-    address = host.address if host.port == 22 else f"{host.address}:{host.port}"
-    groups = [group for group in host.groups if group != f"zone_{host.zone}"]
-    return name, address, host.fleet_address or "", host.zone or "", ", ".join(groups)

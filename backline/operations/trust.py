@@ -114,9 +114,16 @@ def fingerprint(blob: str) -> str:
     return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
-def pins(text: str, place: str) -> bool:
-    """Whether known_hosts has any key for a place."""
-    return any(line.has(place) for line in _lines(text)[1])
+def missing(text: str, places: Mapping[str, str]) -> list[str]:
+    """The hosts for whose place known_hosts has no key; `places` is {host: place}."""
+    lines = _lines(text)[1]
+    plain = {name for line in lines for name in line.names}
+    hashed = [line for line in lines if any(name.startswith("|") for name in line.names)]
+    return [
+        host
+        for host, place in places.items()
+        if place not in plain and not any(line.has(place) for line in hashed)
+    ]
 
 
 def _state(pinned: Mapping[str, str], kind: str, blob: str, proven: bool) -> tuple[str, str]:

@@ -72,7 +72,12 @@ def list_(c: Context, env: str = "", on: str = "", fold: bool = False, json: boo
                 }
             )
         return
-    (console.show_groups if fold else console.show_hosts)(fleet, names)
+    if fold:
+        chosen = set(names)
+        groups = {group: [h for h in own if h in chosen] for group, own in fleet.groups.items()}
+        console.show_groups({group: own for group, own in groups.items() if own})
+    else:
+        console.show_hosts(_row(fleet, name) for name in names)
     say(f"{len(names)} hosts: {listed(names)}")
 
 
@@ -139,6 +144,14 @@ def trust(
         written = [] if dry_run else news
         console.line({"schema_version": 1, "event": "trusted", "hosts": written})
     _refuse_silent(silent)
+
+
+def _row(fleet: Environment, name: str) -> tuple[str, ...]:
+    """A host's cells; its zone has a column, so that the zone's group is left out."""
+    host = fleet.hosts[name]
+    address = host.address if host.port == 22 else f"{host.address}:{host.port}"
+    groups = [group for group in host.groups if group != f"zone_{host.zone}"]
+    return name, address, host.fleet_address or "", host.zone or "", ", ".join(groups)
 
 
 def _read(fleet: Environment) -> str:
