@@ -69,7 +69,7 @@ def _findings(env: str, on: str, local: bool) -> Iterator[Finding]:
     from backline import inventory, places
     from backline.operations import doctor as judge
 
-    yield judge.python(sys.version_info)
+    yield judge.python(sys.version_info[:3])
     yield from judge.tools({name: _program(name) for name in judge.TOOLS})
     yield judge.room(str(places.root()), shutil.disk_usage(places.root()).free)
     variable = os.environ.get("BACKLINE_ENV", "")

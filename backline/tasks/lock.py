@@ -55,8 +55,8 @@ def show(c: Context, env: str = "", on: str = "", json: bool = False) -> None:
         rows, selected = _look(fleet, hosts, on)
     held, left = locks.held(rows), locks.left(rows)
     if json:
-        for found in (*held, *left):
-            console.line(found.as_json())
+        for line in (*(lease.as_json() for lease in held), *(run.as_json() for run in left)):
+            console.line(line)
     else:
         console.show_leases(held, left)
         if not held:
