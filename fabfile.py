@@ -7,6 +7,7 @@ from invoke.collection import Collection
 from backline.tasks import (
     broker,
     certs,
+    completion,
     database,
     deploy,
     doctor,
@@ -25,6 +26,7 @@ pipe.end_quietly()
 namespace = Collection(
     broker.collection,
     certs.certs,
+    completion.collection,
     database.collection,
     deploy.collection,
     deploy.rollback,
