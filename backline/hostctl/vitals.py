@@ -6,21 +6,15 @@ cannot be read is null, and the rest is told.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
-from . import certificates, files, tiers
+from . import certificates, tiers, upgrades
 from .errors import HostctlError
 from .host import Host
 
 PLACES = ("/", "/boot", "/var", "/var/log", "/srv", "/var/lib/postgresql", "/var/lib/rabbitmq")
-KEPT = "/run/backline/upgrades.json"
-UPGRADE = re.compile(r"^Inst (\S+) \[[^\]]*\] \(\S+ ([^)]*)\)", re.M)
-SECURITY = re.compile(r"Debian-Security:|/\S*-security\b")
-ASK_APT_WITHIN = 10.0
 ASK_SYSTEMD_WITHIN = 5.0
 
 
@@ -32,7 +26,7 @@ def vitals(host: Host) -> dict[str, object]:
         "disks": _disks,
         "uptime": _uptime,
         "reboot": _reboot,
-        "upgrades": _upgrades,
+        "upgrades": upgrades.known,
         "failed_units": _failed_units,
         "certificates": certificates.known,
         "database": tiers.database,
@@ -107,44 +101,6 @@ def _reboot(host: Host) -> dict[str, object]:
     except FileNotFoundError:
         asked = []
     return {"due": True, "since": since, "packages": sorted(set(asked))}
-
-
-def _upgrades(host: Host) -> dict[str, int] | None:
-    """How many packages have an upgrade, and how many of them from a security archive.
-
-    apt is asked once after each change of its lists or of what is installed, not each time: its
-    answer is kept until the next boot. None where apt has no lists.
-    """
-    lists = list(host.path("/var/lib/apt/lists").glob("*_Packages*"))
-    if not lists:
-        return None
-    known_by = [
-        max(path.stat().st_mtime_ns for path in lists),
-        host.path("/var/lib/dpkg/status").stat().st_mtime_ns,
-    ]
-    kept = host.path(KEPT)
-    try:
-        found = json.loads(kept.read_text())
-        if found["known_by"] == known_by:
-            return found["upgrades"] and {key: int(n) for key, n in found["upgrades"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    upgrades = _ask_apt(host)
-    kept.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    files.write_atomic(kept, json.dumps({"known_by": known_by, "upgrades": upgrades}).encode())
-    return upgrades
-
-
-def _ask_apt(host: Host) -> dict[str, int] | None:
-    argv = ["nice", "apt-get", "--simulate", "--quiet", "dist-upgrade"]
-    ended = host.run(argv, timeout=ASK_APT_WITHIN)
-    if ended.status != 0:
-        return None
-    origins = [origin for _, origin in UPGRADE.findall(ended.out)]
-    return {
-        "all": len(origins),
-        "security": sum(1 for origin in origins if SECURITY.search(origin)),
-    }
 
 
 def _failed_units(host: Host) -> list[str]:

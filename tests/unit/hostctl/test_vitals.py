@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from backline.hostctl import tiers, vitals
+from backline.hostctl import cli, tiers, upgrades
 from backline.hostctl.host import Completed, Host
 
 from .fake_cluster import FakeCluster, make_certificates
@@ -112,46 +112,61 @@ def test_a_live_process_is_asked_and_says_that_it_is_ill(proc: Lab) -> None:
 
 
 class Apt:
-    """Counts how often apt is asked."""
+    """A host's systemd, which does at once what it is told to, and its apt. Counts who asks it."""
 
-    def __init__(self, ended: Completed) -> None:
-        self.ended, self.asked = ended, 0
+    def __init__(self, root: Path, ended: Completed) -> None:
+        self.host = Host(root, run=self)
+        self.ended, self.asked, self.ordered = ended, 0, 0
+        self.starts = True
 
     def __call__(self, argv: Sequence[str], **options: Any) -> Completed:
-        assert list(argv[1:]) == ["apt-get", "--simulate", "--quiet", "dist-upgrade"]
+        if argv[0] == "systemd-run":
+            assert list(argv[-2:]) == ["/usr/local/bin/hostctl", "upgrades"]
+            assert "--property=CPUSchedulingPolicy=idle" in argv and "--no-block" in argv
+            self.ordered += 1
+            if self.starts:
+                cli.main(["upgrades"], self.host)
+            return Completed(0, "", "")
+        assert list(argv) == ["apt-get", "--simulate", "--quiet", "dist-upgrade"]
         self.asked += 1
         return self.ended
 
+    def known(self) -> dict[str, int] | None:
+        return upgrades.known(self.host)
+
 
 @pytest.fixture
-def apt(tmp_path: Path) -> tuple[Host, Apt]:
+def apt(tmp_path: Path) -> Apt:
     write(tmp_path, "var/lib/apt/lists/mirror_dists_bookworm_Packages", "x")
     write(tmp_path, "var/lib/dpkg/status", "x")
-    runner = Apt(Completed(0, SIMULATION, ""))
-    return Host(tmp_path, run=runner), runner
+    return Apt(tmp_path, Completed(0, SIMULATION, ""))
 
 
-def test_apt_is_asked_once_and_again_when_something_changed(apt: tuple[Host, Apt]) -> None:
-    host, runner = apt
+def test_apt_is_asked_once_and_again_when_something_changed(apt: Apt) -> None:
+    assert apt.known() is None  # nobody waits for apt
     for _ in range(3):
-        assert vitals._upgrades(host) == {"all": 2, "security": 1}
-    assert runner.asked == 1
-    os.utime(host.path("/var/lib/dpkg/status"), (2000, 2000))
-    vitals._upgrades(host)
-    assert runner.asked == 2
-    os.utime(host.path("/var/lib/apt/lists/mirror_dists_bookworm_Packages"), (2000, 2000))
-    vitals._upgrades(host)
-    assert runner.asked == 3
-    host.path(vitals.KEPT).write_text("[torn")
-    assert vitals._upgrades(host) == {"all": 2, "security": 1}
+        assert apt.known() == {"all": 2, "security": 1}
+    assert apt.asked == 1
+    for number, path in enumerate(("dpkg/status", "apt/lists/mirror_dists_bookworm_Packages")):
+        os.utime(apt.host.path(f"/var/lib/{path}"), (2000, 2000))
+        assert apt.known() is None  # what was true before the upgrade is not told
+        assert apt.known() == {"all": 2, "security": 1}
+        assert apt.asked == 2 + number
+    apt.host.path(upgrades.KEPT).write_text("[torn")
+    assert apt.known() is None
+    assert apt.known() == {"all": 2, "security": 1}
 
 
-def test_an_apt_that_fails_is_not_asked_each_time_either(apt: tuple[Host, Apt]) -> None:
-    host, runner = apt
-    runner.ended = Completed(None, "", "")  # killed at its deadline
-    assert vitals._upgrades(host) is None
-    assert vitals._upgrades(host) is None
-    assert runner.asked == 1
+def test_an_apt_that_fails_is_not_asked_each_time_either(apt: Apt) -> None:
+    apt.ended = Completed(None, "", "")  # killed at its deadline
+    assert [apt.known() for _ in range(3)] == [None] * 3
+    assert apt.asked == 1
+
+
+def test_while_it_is_found_out_it_is_not_known(apt: Apt) -> None:
+    apt.starts = False
+    assert apt.known() is None and apt.known() is None
+    assert apt.ordered == 2 and apt.asked == 0
 
 
 @pytest.fixture(scope="module")
