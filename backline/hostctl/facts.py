@@ -60,17 +60,24 @@ def facts(host: Host, request: Request) -> dict[str, object]:
 def _glance(host: Host, name: str) -> dict[str, object]:
     """The status of an app and what its live web processes say just now; or {"trouble"}: one app
     whose state is damaged must not hide the host."""
+    try:
+        found = _status(host, name)
+    except HostctlError as error:
+        return {"trouble": error.message}
+    processes: dict[str, dict[str, object]] = found["processes"]  # type: ignore[assignment]
+    for process, entry in processes.items():
+        if entry["kind"] == "http" and entry["live"]:
+            entry["health"] = _health(host, name, process, str(entry["live"]))
+    return found
+
+
+def _health(host: Host, app: str, process: str, release: str) -> object:
     from . import health
 
     try:
-        found = _status(host, name)
-        processes: dict[str, dict[str, object]] = found["processes"]  # type: ignore[assignment]
-        for process, entry in processes.items():
-            if entry["kind"] == "http" and entry["live"]:
-                entry["health"] = health.glance(host, name, process, str(entry["live"]))
+        return health.glance(host, app, process, release)
     except HostctlError as error:
-        return {"trouble": error.message}
-    return found
+        return {"ok": False, "status": None, "ms": 0.0, "detail": error.message}
 
 
 def _existing(path: Path) -> Path:
