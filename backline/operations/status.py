@@ -83,7 +83,7 @@ class Row:
                 "current": self.current,
                 "version": self.version,
                 "state": self.state,
-                "processes": self.processes,
+                "processes": self.processes or {},
                 "releases": self.releases,
                 "lease": self.lease,
                 "unfinished": self.unfinished,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import hashlib
 import hmac
 import json
@@ -61,11 +62,12 @@ class Daemon:
         while True:
             assert self.process.poll() is None, (self.folder / "log").read_text()
             try:
-                socket.create_connection((self.address, self.port), 1).close()
-                return
+                with socket.create_connection((self.address, self.port), 1) as connection:
+                    if connection.recv(4) == b"SSH-":
+                        return
             except OSError:
-                assert time.monotonic() < end
                 time.sleep(0.05)
+            assert time.monotonic() < end
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -81,12 +83,21 @@ class Daemon:
         return f"[{self.address}]:{self.port} {key}\n"
 
 
+def _is_free(port: int) -> bool:
+    """Below the ports that the kernel gives to clients: a daemon is stopped and comes back to it."""
+    try:
+        for address in ADDRESSES.values():
+            socket.create_server((address, port)).close()
+    except OSError:
+        return False
+    return True
+
+
 @pytest.fixture
 def daemons(tmp_path: Path) -> Iterator[dict[str, Daemon]]:
     if not SSHD.exists():
         pytest.skip("/usr/sbin/sshd is not installed")
-    with socket.create_server((ADDRESSES["h1"], 0)) as free:
-        port = free.getsockname()[1]
+    port = next(port for port in range(22_022 + os.getpid() % 5000, 32_000) if _is_free(port))
     found = {"h1": Daemon(tmp_path / "h1", ADDRESSES["h1"], port, ("ed25519", "rsa", "ecdsa"))}
     found["h2"] = Daemon(tmp_path / "h2", ADDRESSES["h2"], port, ("ed25519",))
     yield found
@@ -234,6 +245,36 @@ def test_a_file_that_changed_while_we_asked_is_not_overwritten(
     monkeypatch.setattr(hosts, "insist", lambda *words: known.write_text("# a colleague's\n"))
     assert call(hosts.trust, yes=2) == 1
     assert known.read_text() == "# a colleague's\n"
+
+
+def test_a_host_behind_a_jump_host_is_asked_through_it(
+    known: Path,
+    daemons: dict[str, Daemon],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    home = tmp_path / "home" / ".ssh"
+    home.mkdir(parents=True)
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(home / "id_ed25519")]
+    subprocess.run(argv, check=True)
+    jump = daemons["h1"]
+    jump.stop()
+    with (jump.folder / "sshd.conf").open("a") as file:
+        file.write(f"AuthorizedKeysFile {home}/id_ed25519.pub\nLogLevel VERBOSE\n")
+    jump.start()
+    (home / "config").write_text(
+        f"Host {ADDRESSES['h2']}\n  ProxyJump {getpass.getuser()}@{jump.address}:{jump.port}\n"
+    )
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    known.write_text("")
+    assert call(hosts.trust, on="h2", yes=1) == 1  # the jump host is not pinned itself
+    assert "no host key is pinned" in capsys.readouterr().err
+    known.write_text(jump.line("ed25519"))
+    assert call(hosts.trust, on="h2", yes=1) == 0
+    assert daemons["h2"].line("ed25519") in known.read_text()
+    assert "Accepted publickey" in (jump.folder / "log").read_text()
 
 
 def test_hosts_that_share_a_key_are_told_of(

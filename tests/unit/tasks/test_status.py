@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +177,7 @@ def test_an_app_that_cannot_be_told_of_is_named(
     monkeypatch.setattr(fleet, "_status", lambda host, fields: {"trouble": "state is not readable"})
     assert call(status, json=True) == 0
     first = json.loads(table(capsys)[0])
+    assert first["processes"] == {} and first["current"] is None
     assert first["app"] == "jukebox" and "state is not readable" in first["troubles"][0]
 
 
@@ -274,3 +279,39 @@ def test_on_a_terminal_the_table_is_drawn_in_place_as_hosts_answer(
     last = capsys.readouterr().out
     assert "\x1b[?1049l" in last  # the other screen is left, and the table stays
     assert "stream1" in last.partition("\x1b[?1049l")[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_real_watch_of_dead_hosts_goes_on_until_it_is_told_to_end(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    stage = tmp_path / "inventory" / "stage"
+    stage.mkdir(parents=True)
+    (stage / "known_hosts").write_text("")
+    hosts = "{h1: {ansible_port: 1}, h2: {ansible_port: 1}}"
+    (stage / "hosts.yml").write_text(
+        f"all: {{vars: {{ansible_host: 127.0.0.1}}, hosts: {hosts}}}\n"
+    )
+    argv = [sys.executable, "-m", "fabric", "status", "--env", "stage", "--watch", "--json"]
+    process = subprocess.Popen(
+        [*argv, "--interval", "0.1"],
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "BACKLINE_ROOT": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    rows = [json.loads(process.stdout.readline()) for _ in range(4)]
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert [(row["host"], row["round"]) for row in rows] == [
+        ("h1", 1),
+        ("h2", 1),
+        ("h1", 2),
+        ("h2", 2),
+    ]
+    assert all(not row["reachable"] and "refused" in row["error"] for row in rows)
+    assert process.returncode == 130
+    assert "Traceback" not in err and "interrupted" in err
