@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 NOTES = "NOTES"
 LEAST_NOTES = 24
+REDRAW_SECONDS = 0.25
+AROUND = 3
+"""Lines of a screen beside the rows: the title, the names of the columns, how many more there are."""
 DAY = 86400
 
 
@@ -50,20 +53,25 @@ class Screen:
         self.out = console(sys.stdout)
         self.live: Live | None = None
         self.last: FleetTable | None = None
+        self.drawn = 0.0
 
     def partly(self, rows: Sequence[Row]) -> None:
         """The rows as they are while hosts still answer; nothing without a terminal."""
-        if self.live is not None:
-            self.last = FleetTable(rows, self.title())
-            self.live.update(self.last, refresh=True)
+        if time.monotonic() - self.drawn >= REDRAW_SECONDS:
+            self._draw(rows)
 
     def whole(self, rows: Sequence[Row]) -> None:
         """The rows when all hosts have answered, or will not."""
-        if self.live is not None:
-            self.partly(rows)
+        self.last = FleetTable(rows, self.title())
+        if self.live is None:
+            self.out.print(self.last)
         else:
-            self.out.print(self.title(), style="bold", markup=False)
-            self.out.print(FleetTable(rows))
+            self._draw(rows)
+
+    def _draw(self, rows: Sequence[Row]) -> None:
+        if self.live is not None:
+            self.live.update(FleetTable(rows, self.title(), cut=True), refresh=True)
+            self.drawn = time.monotonic()
 
 
 @contextmanager
@@ -87,14 +95,15 @@ def watch_status(title: Callable[[], str]) -> Iterator[Screen]:
 
 
 class FleetTable:
-    """The rows as rich draws them, for the width and the height that there are.
+    """The rows as rich draws them, for the width that there is.
 
-    On a screen that is too low, hosts with troubles come first: what is cut off below is well.
+    With `cut`, on a screen that is too low, hosts with troubles come first and the rest is counted.
     """
 
-    def __init__(self, rows: Sequence[Row], title: str = "") -> None:
+    def __init__(self, rows: Sequence[Row], title: str = "", cut: bool = False) -> None:
         self.rows = list(rows)
         self.title = title
+        self.cut = cut
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
@@ -102,12 +111,14 @@ class FleetTable:
         from rich.table import Table
         from rich.text import Text
 
-        rows = self.rows
+        rows, more = self.rows, 0
         if self.title:
             yield Text(self.title, style="bold", no_wrap=True, overflow="ellipsis")
-            if len(rows) > options.size.height - 3:
-                rows = sorted(rows, key=lambda row: _style(row) is None)
         columns = fitting(rows, options.max_width)
+        room = options.size.height - AROUND
+        if self.cut and len(rows) > room:
+            rows = sorted(rows, key=lambda row: _style(row) is None)[: max(1, room)]
+            more = len(self.rows) - len(rows)
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
         for column in columns:
             justify = "right" if column.right else "left"
@@ -121,6 +132,8 @@ class FleetTable:
             table.add_row(*cells, words, style=_style(row))
             seen.add(row.host)
         yield table
+        if more:
+            yield Text(f"+ {more} more", style="dim")
 
 
 def fitting(rows: Sequence[Row], width: int) -> list[Column]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from looked_at import DAY, MEMBER, NOW, OLD, WELL, call, environment, made
 import backline.tasks.operator
 import backline.tasks.status
 from backline import inventory
+from backline.console import fleet_table
+from backline.operations.status import Row
 from backline.operations.vitals import vitals_of
 from backline.transport.port import HostError
 
@@ -90,7 +94,6 @@ def test_long_names_cost_columns_and_never_the_width(
     fleet: FakeFleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from backline.console import show_status
-    from backline.operations.status import Row
 
     name = "stream-number-one.example.com"
     ill = vitals_of({"vitals": {**WELL, "failed_units": ["nginx.service"]}})
@@ -255,30 +258,77 @@ def test_a_watch_that_cannot_be_is_refused(fleet: FakeFleet, flags: dict[str, An
     assert not fleet.calls
 
 
-def test_on_a_terminal_the_table_is_drawn_in_place_as_hosts_answer(
-    fleet: FakeFleet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    monkeypatch.setenv("FORCE_COLOR", "1")
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen of 12 lines."""
+    for name, value in {"TTY_COMPATIBLE": "1", "FORCE_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("LINES", "30")
+    monkeypatch.setenv("LINES", "12")
+
+
+def told_of_each(
+    fleet: FakeFleet, monkeypatch: pytest.MonkeyPatch, told: Callable[[], None]
+) -> None:
+    """Has `told` called after each host has answered."""
     truth = fleet.each
 
     def each(hosts: Any, work: Any, *, deadline: float, done: Any = None) -> Any:
-        def told(host: str, outcome: Any) -> None:
+        def both(host: str, outcome: Any) -> None:
             done(host, outcome)
-            seen.append(capsys.readouterr().out)
+            told()
 
-        return truth(hosts, work, deadline=deadline, done=told)
+        return truth(hosts, work, deadline=deadline, done=both)
 
-    seen: list[str] = []
     monkeypatch.setattr(fleet, "each", each)
+
+
+def test_on_a_terminal_the_table_is_drawn_in_place_as_hosts_answer(
+    fleet: FakeFleet,
+    terminal: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(fleet_table, "REDRAW_SECONDS", 0.0)
+    told_of_each(fleet, monkeypatch, lambda: seen.append(capsys.readouterr().out))
     assert call(status, watch=True, times=1) == 0
     assert "stream1" in seen[0] and "worker1" not in seen[0]
     assert "worker1" in seen[2]
     last = capsys.readouterr().out
     assert "\x1b[?1049l" in last  # the other screen is left, and the table stays
     assert "stream1" in last.partition("\x1b[?1049l")[2]
+
+
+def test_many_hosts_do_not_draw_the_table_as_many_times(
+    fleet: FakeFleet,
+    terminal: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(fleet_table, "REDRAW_SECONDS", 60.0)
+    told_of_each(fleet, monkeypatch, lambda: seen.append(capsys.readouterr().out))
+    assert call(status, watch=True, times=1) == 0
+    assert [bool(text) for text in seen] == [True, False, False, False]
+    assert "db1" in capsys.readouterr().out
+
+
+def test_a_low_screen_shows_who_is_ill_and_counts_the_rest(
+    terminal: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [Row(f"h{number}") for number in range(40)]
+    rows[37] = Row("h37", error="no answer", reachable=False)
+    rows[38] = Row("h38", drained=True)
+    out = fleet_table.console(sys.stdout)
+    out.print(fleet_table.FleetTable(rows, "title", cut=True))
+    lines = [
+        line.split()[0]
+        for line in re.sub(r"\x1b\[[^m]*m", "", capsys.readouterr().out).splitlines()
+    ]
+    assert lines[:5] == ["title", "HOST", "h37", "h38", "h0"] and len(lines) == 12
+    out.print(fleet_table.FleetTable(rows, "title"))
+    assert len(capsys.readouterr().out.splitlines()) == 42
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
