@@ -1,19 +1,37 @@
 """What people and programs see: people on stderr, results and NDJSON on stdout."""
 
 from backline.console.data_tier import show_broker, show_database
+from backline.console.fleet_table import show_status, watch_status
+from backline.console.lists import (
+    show_certificates,
+    show_finding,
+    show_groups,
+    show_hosts,
+    show_keys,
+    show_leases,
+    show_releases,
+)
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_events, show_runs
-from backline.console.tables import show_plan, show_status
+from backline.console.tables import show_plan
 
 __all__ = [
     "Narrator",
     "console",
     "line",
     "show_broker",
+    "show_certificates",
     "show_database",
     "show_events",
+    "show_finding",
+    "show_groups",
+    "show_hosts",
+    "show_keys",
+    "show_leases",
     "show_plan",
+    "show_releases",
     "show_runs",
     "show_status",
+    "watch_status",
 ]

@@ -1,8 +1,7 @@
-"""Plans, the fleet, runs and events as tables: for people, at most 80 columns without a terminal."""
+"""A plan, for people: at most 80 columns without a terminal."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from backline.console.output import console
 from backline.console.words import listed
 
 if TYPE_CHECKING:
-    from backline.operations.status import Row
     from backline.rollout.plan import Plan
 
 
@@ -57,36 +55,3 @@ def _change(live: str | None, release: str) -> str:
     if live == release:
         return "stays"
     return f"replaces {live}" if live else "starts for the first time"
-
-
-def show_status(rows: Iterable[Row]) -> None:
-    """The fleet as a table on stdout, at most 80 columns wide where there is no terminal."""
-    from rich.table import Table
-
-    out = console(sys.stdout)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in ("HOST", "RELEASE", "VERSION", "PROCESSES", "NOTES"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("HOST", "RELEASE"))
-    for row in rows:
-        table.add_row(*(_plain(cell) for cell in _cells(row)), style="red" if row.error else None)
-    out.print(table)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _cells(row: Row) -> tuple[str, str, str, str, str]:
-    if row.error is not None:
-        return row.host, "error" if row.reachable else "unreachable", "", "", row.error
-    notes = ["drained"] if row.drained else []
-    if row.lease:
-        notes.append(f"leased to {row.lease.get('holder')}")
-    if row.state not in (None, "good"):
-        notes.append(str(row.state))
-    notes += row.troubles
-    processes = ", ".join(row.processes or {})
-    release = row.current or ("-" if row.app else "")
-    return row.host, release, row.version or "", processes, "; ".join(notes)

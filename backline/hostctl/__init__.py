@@ -7,5 +7,5 @@ lease has run out. `verbs.py` lists what it can be asked, `hostctl VERB --help` 
 
 from __future__ import annotations
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 PROTOCOL = 2

@@ -52,6 +52,10 @@ def main(arguments: list[str], host: Host | None = None) -> int:
         from .execute import run
 
         return run(host, arguments[1:])
+    if verb == "upgrades":
+        from . import upgrades
+
+        return upgrades.run(host, arguments[1:])
     if verb == "undo":
         from . import undo
 
@@ -77,6 +81,8 @@ def help_text(verb: str = "") -> str:
         return f"hostctl {verb} --app APP --process PROCESS --release RELEASE\n\nFor {user} only."
     if verb == "undo":
         return "hostctl undo proxy|database\n\nFor the timers of these verbs only."
+    if verb == "upgrades":
+        return "hostctl upgrades\n\nFor the unit that `facts` orders only."
     if verb in VERBS:
         found = VERBS[verb]
         fields = ", ".join(COMMON + found.fields)

@@ -22,6 +22,7 @@ from . import (
     units,
 )
 from .drain import FLAG
+from .errors import HostctlError
 from .host import Host
 from .names import Request, is_release
 
@@ -29,9 +30,15 @@ from .names import Request, is_release
 def facts(host: Host, request: Request) -> dict[str, object]:
     """The verb `facts`: what a preflight wants to know of a host, in one question.
 
-    With an `app`, the answer has its `status` too: one round trip instead of two.
+    With an `app`, the answer has its `status` too: one round trip instead of two. With `wide` it has
+    the vital signs, and the statuses of all apps.
     """
-    more = {"status": status(host, request)} if request.has("app") else {}
+    more: dict[str, object] = {"status": status(host, request)} if request.has("app") else {}
+    if request.boolean("wide"):
+        from .vitals import vitals
+
+        statuses = {name: _glance(host, name) for name in settings.apps(host)}
+        more |= {"vitals": vitals(host), "statuses": statuses}
     room = os.statvfs(_existing(host.path("/srv")))
     return {
         "hostctl": VERSION,
@@ -48,6 +55,29 @@ def facts(host: Host, request: Request) -> dict[str, object]:
         "apps": {name: _app_facts(host, name) for name in settings.apps(host)},
         **more,
     }
+
+
+def _glance(host: Host, name: str) -> dict[str, object]:
+    """The status of an app and what its live web processes say just now; or {"trouble"}: one app
+    whose state is damaged must not hide the host."""
+    try:
+        found = _status(host, name)
+    except HostctlError as error:
+        return {"trouble": error.message}
+    processes: dict[str, dict[str, object]] = found["processes"]  # type: ignore[assignment]
+    for process, entry in processes.items():
+        if entry["kind"] == "http" and entry["live"]:
+            entry["health"] = _health(host, name, process, str(entry["live"]))
+    return found
+
+
+def _health(host: Host, app: str, process: str, release: str) -> object:
+    from . import health
+
+    try:
+        return health.glance(host, app, process, release)
+    except HostctlError as error:
+        return {"ok": False, "status": None, "ms": 0.0, "detail": error.message}
 
 
 def _existing(path: Path) -> Path:
@@ -84,7 +114,11 @@ def _current(host: Host, app: settings.App) -> str | None:
 
 def status(host: Host, request: Request) -> dict[str, object]:
     """The verb `status`: releases, processes, lease, fence, run and quarantine of one app."""
-    app = settings.app(host, request.app())
+    return _status(host, request.app())
+
+
+def _status(host: Host, name: str) -> dict[str, object]:
+    app = settings.app(host, name)
     known = state.load(host, app.name)
     return {
         "current": _current(host, app),

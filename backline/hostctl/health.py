@@ -20,6 +20,7 @@ from .processes import Target, target
 
 HISTORY = 100
 BODY_LIMIT = 64 * 1024
+GLANCE = 1.0
 
 Sample = dict[str, Any]
 
@@ -92,6 +93,20 @@ def check_target(host: Host, wanted: Target, terms: Terms) -> dict[str, object]:
         if late or found.stopped or replaced or (terms.impatient and not row):
             raise _unhealthy(host, wanted, found, row, history)
         host.sleep(min(terms.interval, terms.hold - watched) if terms.hold else terms.interval)
+
+
+def glance(host: Host, app: str, process: str, release: str) -> Sample | None:
+    """What a web process says at once: one sample, and nobody waits longer than a second for it.
+
+    None when it is checked by a command, which takes longer. Raises `HostctlError` when the app,
+    the process or the release is not there.
+    """
+    request = Request("check", {"app": app, "process": process, "release": release})
+    wanted = target(host, request)
+    declared = settings.process_manifest(wanted.manifest, wanted.process)
+    if (declared.get("health") or {}).get("command"):
+        return None
+    return _sample(host, wanted, units.show(host, wanted.process, release), GLANCE)
 
 
 def _may_not_recycle(wanted: Target) -> bool:

@@ -18,10 +18,13 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "facts": Verb("facts", "facts", (), False, "what this host is, has and runs"),
+    "facts": Verb("facts", "facts", ("wide",), False, "what this host is, has and runs"),
     "status": Verb("facts", "status", (), False, "releases, processes and lease of an app"),
     "journal": Verb(
         "facts", "read_journal", ("after", "limit"), False, "the changes made here, and their chain"
+    ),
+    "certificates": Verb(
+        "certificates", "certificates", (), False, "when the certificates of this host end"
     ),
     "lease": Verb(
         "lease",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from backline.transport.port import Answer, Fleet, HostError, Unreachable
+from backline.operations.vitals import Vitals, vitals_of
+from backline.transport.port import Answer, Fleet, HostError, Outcome, Unreachable
 
 DEADLINE = 25.0
 
@@ -16,6 +17,7 @@ class Row:
     """One host's state. `error` says why it could not be asked; then the rest is empty.
 
     `unfinished`: a run that has not ended here. `quarantine`: why the host was left behind, if so.
+    `vitals`: None when its hostctl is too old to tell them. `trouble`: why an app cannot be told of.
     """
 
     host: str
@@ -33,16 +35,26 @@ class Row:
     reachable: bool = True
     unfinished: str | None = None
     quarantine: Mapping[str, Any] | None = None
+    hostctl: str | None = None
+    vitals: Vitals | None = None
+    trouble: str | None = None
+
+    @property
+    def running(self) -> tuple[int, int]:
+        """How many processes run their live release and are not ill, and how many have one."""
+        live = [process for process in (self.processes or {}).values() if process["live"]]
+        return sum(_ill(process) is None for process in live), len(live)
 
     @property
     def troubles(self) -> list[str]:
-        """What somebody on call should see: live processes that do not run, second instances."""
-        found = []
+        """What somebody on call should see: live processes that do not run, second instances, and
+        what the host itself lacks."""
+        found = [self.trouble] if self.trouble else []
         for name, process in (self.processes or {}).items():
             active = {entry["release"]: entry["active"] for entry in process["instances"]}
             live = process["live"]
-            if live and active.get(live) != "active":
-                found.append(f"{name} is {active.get(live, 'not running')}")
+            if live and (ill := _ill(process)):
+                found.append(f"{name} is {ill}")
             warm = process.get("previous") if process.get("kind") == "http" else None
             extra = [release for release in active if release not in (live, warm)]
             if extra:
@@ -51,53 +63,86 @@ class Row:
             found.append(f"in quarantine: {self.quarantine.get('why')}")
         if self.unfinished and not self.lease:
             found.append(f"run {self.unfinished} is not finished")
-        return found
+        return found + (self.vitals.troubles if self.vitals else [])
 
     def as_json(self) -> dict[str, Any]:
         """The NDJSON line; `current` is absent where no app runs."""
         content: dict[str, Any] = {"schema_version": 1, "host": self.host, "groups": self.groups}
         if self.error is not None:
             return {**content, "reachable": self.reachable, "error": self.error}
-        content |= {"reachable": True, "drained": self.drained}
+        content |= {
+            "reachable": True,
+            "drained": self.drained,
+            "hostctl": self.hostctl,
+            "vitals": self.vitals.raw if self.vitals else None,
+            "troubles": self.troubles,
+        }
         if self.app is not None:
             content |= {
                 "app": self.app,
                 "current": self.current,
                 "version": self.version,
                 "state": self.state,
-                "processes": self.processes,
+                "processes": self.processes or {},
                 "releases": self.releases,
                 "lease": self.lease,
-                "troubles": self.troubles,
                 "unfinished": self.unfinished,
                 "quarantine": self.quarantine,
             }
         return content
 
 
-def collect(fleet: Fleet, hosts: Iterable[str], groups: Mapping[str, tuple[str, ...]]) -> list[Row]:
-    """Asks all hosts at once; rows in the hosts' order. Never raises for a host's trouble."""
+def collect(
+    fleet: Fleet,
+    hosts: Iterable[str],
+    groups: Mapping[str, tuple[str, ...]],
+    deadline: float = DEADLINE,
+    done: Callable[[list[Row]], None] = lambda rows: None,
+) -> list[Row]:
+    """Asks all hosts at once; rows in the hosts' order. Never raises for a host's trouble.
 
-    def ask(host: str) -> tuple[Answer, dict[str, Answer]]:
-        facts = fleet.call(host, "facts", {}, deadline=DEADLINE)
-        return facts, {
-            app: fleet.call(host, "status", {"app": app}, deadline=DEADLINE)
-            for app in sorted(facts["apps"])
-        }
+    `done` is told the rows of each host as it answers, in the caller's thread.
+    """
 
-    rows: list[Row] = []
-    away: dict[str, Any] = {}
-    for host, outcome in fleet.each(hosts, ask, deadline=DEADLINE).items():
+    def rows(host: str, outcome: Outcome[Answer]) -> list[Row]:
         if outcome.value is None:
-            rows.append(failed(host, groups.get(host, ()), outcome.error))
-        else:
-            facts, statuses = outcome.value
-            for status in statuses.values():
-                away |= status.get("quarantine") or {}
-            rows += rows_of(host, groups.get(host, ()), facts, statuses)
+            return [failed(host, groups.get(host, ()), outcome.error)]
+        return rows_of(host, groups.get(host, ()), outcome.value)
+
+    outcomes = fleet.each(
+        hosts,
+        lambda host: _ask(fleet, host, deadline),
+        deadline=deadline,
+        done=lambda host, outcome: done(rows(host, outcome)),
+    )
+    away: dict[str, Any] = {}
+    for outcome in outcomes.values():
+        for status in (outcome.value or {}).get("statuses", {}).values():
+            away |= status.get("quarantine") or {}
     return [
-        replace(row, quarantine=away.get(row.host)) if row.host in away else row for row in rows
+        replace(row, quarantine=away.get(row.host)) if row.host in away else row
+        for host, outcome in outcomes.items()
+        for row in rows(host, outcome)
     ]
+
+
+def _ask(fleet: Fleet, host: str, deadline: float) -> Answer:
+    """The whole picture in one question; of a hostctl that does not know it, what it does know."""
+    try:
+        facts = fleet.call(host, "facts", {"wide": True}, deadline=deadline)
+    except HostError as error:
+        if error.code != "unknown_field":
+            raise
+        facts = fleet.call(host, "facts", {}, deadline=deadline)
+    if "statuses" not in facts:
+        facts = {
+            **facts,
+            "statuses": {
+                app: fleet.call(host, "status", {"app": app}, deadline=deadline)
+                for app in sorted(facts["apps"])
+            },
+        }
+    return facts
 
 
 def failed(host: str, groups: tuple[str, ...], error: HostError | None) -> Row:
@@ -108,22 +153,26 @@ def failed(host: str, groups: tuple[str, ...], error: HostError | None) -> Row:
     return Row(host, groups, error=error.message, hint=error.hint, reachable=reachable)
 
 
-def rows_of(
-    host: str, groups: tuple[str, ...], facts: Answer, statuses: Mapping[str, Answer]
-) -> list[Row]:
+def rows_of(host: str, groups: tuple[str, ...], facts: Answer) -> list[Row]:
     """The rows of a host that answered: one per app, or one without an app."""
-    drained = bool(facts.get("drained"))
-    if not statuses:
-        return [Row(host, groups, drained=drained)]
-    return [_row(host, groups, drained, app, status) for app, status in statuses.items()]
+    bare = Row(
+        host,
+        groups,
+        drained=bool(facts.get("drained")),
+        hostctl=facts.get("hostctl"),
+        vitals=vitals_of(facts),
+    )
+    statuses: Mapping[str, Answer] = facts["statuses"]
+    return [_row(bare, app, status) for app, status in sorted(statuses.items())] or [bare]
 
 
-def _row(host: str, groups: tuple[str, ...], drained: bool, app: str, status: Answer) -> Row:
+def _row(bare: Row, app: str, status: Answer) -> Row:
+    if "trouble" in status:
+        return replace(bare, app=app, trouble=f"{app}: {status['trouble']}")
     known = {entry["id"]: entry for entry in status["releases"]}
     current = known.get(status["current"], {})
-    return Row(
-        host=host,
-        groups=groups,
+    return replace(
+        bare,
         app=app,
         current=status["current"],
         version=current.get("version"),
@@ -131,9 +180,18 @@ def _row(host: str, groups: tuple[str, ...], drained: bool, app: str, status: An
         processes=status["processes"],
         releases=tuple(status["releases"]),
         lease=status["lease"],
-        drained=drained,
         unfinished=_unfinished(status),
     )
+
+
+def _ill(process: Mapping[str, Any]) -> str | None:
+    """What is wrong with the live release of a process, or None."""
+    active = {entry["release"]: entry["active"] for entry in process["instances"]}
+    state = active.get(process["live"], "not running")
+    if state != "active":
+        return str(state)
+    health = process.get("health") or {"ok": True}
+    return None if health["ok"] else f"ill: {health.get('detail') or health.get('status')}"
 
 
 def _unfinished(status: Answer) -> str | None:

@@ -89,8 +89,7 @@ def _tasks(module: str, program: str, who: str) -> str:
     parts = [f"# {program}: {who}\n", MADE.rstrip() + "\n"]
     for name in sorted(namespace.task_names):
         found = namespace[name]
-        summary = " ".join((found.__doc__ or "").split())
-        parts.append(f"## `{program} {name}`\n\n{summary}\n")
+        parts.append(f"## `{program} {name}`\n\n{_description(found.__doc__ or '')}\n")
         flags = [
             f"| `--{flag.replace('_', '-')}` | {found.flag_help.get(flag, '')} |\n"
             for flag in list(inspect.signature(found.body).parameters)[1:]
@@ -98,3 +97,13 @@ def _tasks(module: str, program: str, who: str) -> str:
         if flags:
             parts.append("| flag | what it does |\n|---|---|\n" + "".join(flags))
     return "\n".join(parts)
+
+
+def _description(docstring: str) -> str:
+    """A docstring as Markdown: its paragraphs, and its examples as a block."""
+    text, _, examples = inspect.cleandoc(docstring).partition("\nExamples:\n")
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
+    if examples:
+        lines = [f"$ {line.strip()}" for line in examples.splitlines() if line.strip()]
+        paragraphs.append("\n".join(["```console", *lines, "```"]))
+    return "\n\n".join(paragraphs)

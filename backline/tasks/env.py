@@ -60,7 +60,7 @@ def new(
     say(f"inventory/{name}/ is written. Next:")
     for step in (
         f"put the real hosts into inventory/{name}/hosts.yml",
-        f"put their host keys into inventory/{name}/known_hosts",
+        f"compare and pin their host keys: fab hosts.trust --env {name}",
         "put the edge's real certificate into the vault: "
         f"ansible-vault edit inventory/{name}/group_vars/all/vault.yml",
         f"export ANSIBLE_VAULT_PASSWORD_FILE={password}",

@@ -140,6 +140,13 @@ def confirm(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
         )
 
 
+def insist(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
+    """`confirm`, also where the environment wants no questions: it cannot be taken back."""
+    from dataclasses import replace
+
+    confirm(replace(fleet, confirm_changes=True), count, yes, as_json)
+
+
 def _print_json(error: BacklineError) -> None:
     from backline.console import line
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backline.errors import BacklineError, Exit
+from backline.tasks import operator
 from backline.tasks.command import say
 from backline.tasks.operator import new_run
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 LONGEST_SECONDS = 600.0
+WATCHED_SECONDS = 12.0
 SECONDS = 25.0
 
 
@@ -72,14 +74,43 @@ def wait(fleet: Environment, hosts: SshFleet, found: Found, may_end: bool = Fals
     return True
 
 
+def is_alive(
+    fleet: Environment, hosts: SshFleet, app: str, run: str, holder: str, names: Sequence[str]
+) -> bool:
+    """Whether somebody renews the lease of a run: watched for as long as two renewals take.
+
+    False at once when it was started on this machine and does not run any more.
+    """
+    if holder == new_run(app, "").actor and _gone_from_here(fleet, run):
+        return False
+    clock = operator.clock()
+    say(f"is {holder} at work? Watching for {WATCHED_SECONDS:.0f} s whether the lease is renewed")
+    began = clock.monotonic()
+    first: float | None = None
+    while leases := _shown(hosts, app, run, names):
+        now = clock.monotonic()
+        ends = now + max(float(lease["expires_in"]) for lease in leases.values())
+        first = ends if first is None else first
+        if ends > first + 3.0:
+            return True
+        if now - began >= WATCHED_SECONDS:
+            break
+        clock.sleep(POLL_SECONDS)
+    return False
+
+
 def _leases(hosts: SshFleet, found: Found) -> dict[str, Mapping[str, Any]]:
     """The live leases of the run, by host."""
-    fields = {"app": found.plan.app, "action": "show"}
-    outcomes = hosts.each(
-        found.plan.hosts, lambda host: hosts.call(host, "lease", fields), deadline=SECONDS
-    )
+    return _shown(hosts, found.plan.app, found.run, found.plan.hosts)
+
+
+def _shown(
+    hosts: SshFleet, app: str, run: str, names: Iterable[str]
+) -> dict[str, Mapping[str, Any]]:
+    fields = {"app": app, "action": "show"}
+    outcomes = hosts.each(names, lambda host: hosts.call(host, "lease", fields), deadline=SECONDS)
     shown = {host: outcome.value["lease"] for host, outcome in outcomes.items() if outcome.value}
-    return {host: lease for host, lease in shown.items() if lease and lease["run"] == found.run}
+    return {host: lease for host, lease in shown.items() if lease and lease["run"] == run}
 
 
 def _ended(hosts: SshFleet, found: Found) -> bool:

@@ -159,6 +159,18 @@ def run(
     return recap, ended
 
 
+def check_variables(fleet: Environment) -> None:
+    """Checks the variables of all roles of site.yml, as a provision would; connects to no host.
+
+    BacklineError says which are wrong. What has passed since it last changed is not checked again.
+    """
+    from backline import places
+
+    folder = places.cache() / "provision"
+    folder.mkdir(exist_ok=True)
+    _preflight(fleet, places.root() / _path("site"), [], folder)
+
+
 def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path) -> None:
     """Checks every role's variables on every host of the run; connects to none of them.
 

@@ -176,6 +176,11 @@ class FakeSystemd:
         if unit["active"] not in ("inactive", "failed"):
             unit.update(active="deactivating", sub="stop", polls=self.stops_after, job=8)
 
+    def _list_units(self, names: list[str], flags: list[str]) -> str:
+        assert "--state=failed" in flags
+        failed = [name for name, unit in self.units.items() if unit["active"] == "failed"]
+        return "".join(f"{name} loaded failed failed A unit\n" for name in failed)
+
     def _is_active(self, names: list[str], flags: list[str]) -> Completed:
         return Completed(0 if names[0].removesuffix(".timer") in self.timers else 3, "", "")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from .fake_host import Lab
+from .fake_host import R1, Lab
 
 
 def lease(lab: Lab) -> dict[str, object] | None:
@@ -146,3 +146,22 @@ def test_of_many_runs_that_take_at_once_one_gets_it(lab: Lab) -> None:
     ended = sorted(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
     assert ended == [0, 5, 5, 5, 5, 5]
     assert lab.ok("journal")["intact"] is True and len(lab.journal()) == 1
+
+
+def test_somebody_else_frees_the_lease_of_a_dead_holder_and_is_written_down(lab: Lab) -> None:
+    """`fab lock.release`: the run's own token, another actor, and no word of how the run ended."""
+    lab.plant(R1)
+    lab.take(holder="ann@desk", plan={"release": R1})
+    lab.ok("lease", action="release", actor="bob@desk", message="her laptop is gone")
+    assert lease(lab) is None and lab.ok("status")["run"]["ended"] is None
+    last = lab.journal()[-1]
+    assert (last["event"], last["actor"], last["message"]) == (
+        "release",
+        "bob@desk",
+        "her laptop is gone",
+    )
+    # Had she only slept: her next step is refused, and her lease does not come back by itself.
+    assert lab.refused("lease", action="renew") == (6, "lease_required")
+    assert lab.refused("lease", action="take", holder="ann@desk") == (6, "stale_token")
+    assert lab.refused("switch", release=R1, process="web") == (6, "lease_required")
+    lab.take(token=2, holder="bob@desk")  # fab deploy.resume

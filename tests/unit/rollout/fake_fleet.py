@@ -105,6 +105,7 @@ class FakeHost:
     tars: set[str] = field(default_factory=set)
     retiring: set[tuple[str, str]] = field(default_factory=set)
     done: list[tuple[str, ...]] = field(default_factory=list)
+    vitals: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -218,7 +219,16 @@ class FakeFleet:
             "drained": False,
             "apps": {"jukebox": {"releases": list(host.staged)}},
             **({"status": self._status(host, fields)} if "app" in fields else {}),
+            **(self._wide(host) if fields.get("wide") else {}),
             **host.facts,
+        }
+
+    def _wide(self, host: FakeHost) -> dict[str, Any]:
+        apps = host.facts.get("apps", {"jukebox": {}})
+        return {
+            "hostctl": "0.4.0",
+            "statuses": {app: self._status(host, {"app": app}) for app in apps},
+            "vitals": host.vitals,
         }
 
     def _status(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,7 +258,7 @@ class FakeFleet:
                 }
                 for name in host.processes
             },
-            "lease": None,
+            "lease": self._shown(host)["lease"],
             "fence": host.fence,
             "drained": host.drained,
             "run": host.run,
@@ -280,9 +290,10 @@ class FakeFleet:
 
     def _shown(self, host: FakeHost) -> dict[str, Any]:
         lease = None
-        if host.lease:
+        if host.lease and host.lease_ends > self.clock.now:
             left = host.lease_ends - self.clock.now
-            lease = {"run": host.lease[0], "holder": host.holder, "expires_in": left}
+            run, token = host.lease
+            lease = {"run": run, "token": token, "holder": host.holder, "expires_in": left}
         return {"lease": lease, "fence": host.fence, "wanted": (host.run or {}).get("wanted")}
 
     def _want(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:

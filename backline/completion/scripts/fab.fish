@@ -1,0 +1,5 @@
+# Completion of `fab` for fish. Printed by `fab completion.fish`.
+function __backline_fab
+    @PYTHON@ -IS @PROGRAM@ fish (commandline --current-process --cut-at-cursor | string collect) 2>/dev/null
+end
+complete --command fab --no-files --arguments '(__backline_fab)'

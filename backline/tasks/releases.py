@@ -1,0 +1,72 @@
+"""Which releases there are, on the hosts and here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from backline.errors import BacklineError
+from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, reach
+
+if TYPE_CHECKING:
+    from backline.operations.releases import Lying
+
+
+@operation(
+    help={
+        "env": ENV_HELP,
+        "on": ON_HELP + " (default: every host)",
+        "app": "only of this app",
+        "json": JSON_HELP,
+    },
+)
+def releases(c: Context, env: str = "", on: str = "", app: str = "", json: bool = False) -> None:
+    """Show the releases that hosts have: live, warm, good or bad, and which lie in dist/ here.
+
+    A warm one still runs behind the live one: `fab rollback` to it takes no start. One that is only
+    here was never shipped, or was pruned. The exit code is 1 when a host does not answer.
+
+    Examples:
+        fab releases --env lab
+        fab releases --env production --on streaming --json
+    """
+    from backline import console, selection
+    from backline.operations.releases import releases as sort_out
+    from backline.operations.status import collect
+
+    fleet = environment(env)
+    selected = selection.select(fleet, on or selection.EVERYTHING)
+    with reach(fleet) as hosts:
+        rows = collect(hosts, selected, {})
+    found = sort_out(rows, _lying(), app)
+    if json:
+        for kept in found:
+            console.line(kept.as_json())
+    elif found:
+        console.show_releases(found)
+    else:
+        console.console().print("no host has a release, and none lies in dist/", markup=False)
+    dead = [row for row in rows if row.error is not None]
+    if dead:
+        raise BacklineError(
+            f"{len(dead)} of {len(selected)} hosts did not answer: what they have is not above",
+            hosts=[row.host for row in dead],
+            hint=next((row.hint for row in dead if row.hint), ""),
+        )
+
+
+def _lying() -> dict[str, Lying]:
+    """What lies in dist/, by ID."""
+    from backline import places
+    from backline.operations.releases import Lying
+    from backline.release import store
+
+    found = {}
+    for name in store.ids(places.dist()):
+        try:
+            release = store.load(places.dist(), name).release
+            found[name] = Lying(release.app, release.version)
+        except BacklineError as error:
+            found[name] = Lying("?", trouble=error.message)
+    return found
