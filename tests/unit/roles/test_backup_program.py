@@ -162,6 +162,9 @@ def limits(folder: Path, seconds: float = 60, free_bytes: int = 0) -> Limits:
 
 
 def test_a_program_gets_its_input_and_gives_its_output(tmp_path: Path) -> None:
+    # What psql warns of must not be taken for a row, nor the folder of whoever called for one to enter.
+    code = "import os, sys; print('warning', file=sys.stderr); print(input(), os.getcwd())"
+    assert supervise.run([PYTHON, "-c", code], limits(tmp_path), stdin="a\n") == "a /\n"
     said = supervise.run([PYTHON, "-c", "print(input())"], limits(tmp_path), stdin="word\n")
     assert said == "word\n"
 

@@ -52,36 +52,41 @@ def run(
     stdin: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """What the program wrote to stdout and stderr. Raises CommandError when it fails, BackupError when
-    a limit is reached; then it and its children have been killed."""
+    """What the program wrote to stdout. Raises CommandError, which has stderr too, when it fails, and
+    BackupError when a limit is reached; then it and its children have been killed.
+
+    It runs in /: psql warns of a folder that it may not enter, such as the home of whoever called sudo.
+    """
     process = subprocess.Popen(
         [str(word) for word in argv],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         env={**os.environ, "LC_ALL": "C.UTF-8", **(environment or {})},
         start_new_session=True,
+        cwd="/",
     )
     try:
-        output = _wait(process, limits, stdin)
+        output, errors = _wait(process, limits, stdin)
     except BaseException:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
     if process.returncode:
+        output += errors
         raise CommandError(last_words(argv, output), process.returncode, output)
     return output
 
 
-def _wait(process: subprocess.Popen[str], limits: Limits, stdin: str) -> str:
+def _wait(process: subprocess.Popen[str], limits: Limits, stdin: str) -> tuple[str, str]:
     feed: str | None = stdin
     while True:
         limits.check()
         try:
-            return process.communicate(feed, timeout=LOOK_SECONDS)[0]
+            return process.communicate(feed, timeout=LOOK_SECONDS)
         except subprocess.TimeoutExpired:
             feed = None  # communicate() goes on with what it was given first
 
