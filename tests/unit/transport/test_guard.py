@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from backline.transport import local
-from backline.transport.channel import guarded
+from backline.transport.guard import guarded
 
 STUBBORN = "trap '' TERM; "
 
