@@ -11,6 +11,7 @@ from backline.tasks import (
     pipe,
     provision,
     report,
+    run,
     status,
     trail,
 )
@@ -25,6 +26,7 @@ namespace = Collection(
     provision.drift,
     provision.provision,
     report.report,
+    run.run,
     status.status,
     trail.collection,
 )
