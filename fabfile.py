@@ -12,6 +12,7 @@ from backline.tasks import (
     provision,
     report,
     run,
+    shell,
     status,
     trail,
 )
@@ -27,6 +28,7 @@ namespace = Collection(
     provision.provision,
     report.report,
     run.run,
+    shell.shell,
     status.status,
     trail.collection,
 )

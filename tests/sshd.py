@@ -74,9 +74,7 @@ def loopback(folder: Path, count: int = 3, environment: str = "") -> Iterator[Lo
 def _keys(place: Loopback) -> None:
     for name in ("host", "client"):
         path = place.folder / name
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True
-        )
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
     key = " ".join((place.folder / "host.pub").read_text().split()[:2])
     place.known_hosts.write_text(
         "".join(f"[{address(n)}]:{place.port} {key}\n" for n in range(1, place.count + 1))

@@ -132,12 +132,12 @@ def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message
     if work.interrupted:
         raise BacklineError(
             f"interrupted: {error.message if error else 'every host was done'}",
-            hosts=_folded(error.hosts if error else ()),
+            hosts=named(error.hosts if error else (), how),
             state="what was running on the hosts was ended",
             exit_code=Exit.INTERRUPTED,
         )
     if error:
-        error.hosts = _folded(error.hosts)
+        error.hosts = named(error.hosts, how)
         raise error
 
 
@@ -176,10 +176,11 @@ def _ears(
     return {"told": told, "quiet": shown.quiet, "heard": heard if listening else None}
 
 
-def _folded(hosts: tuple[str, ...]) -> tuple[str, ...]:
+def named(hosts: tuple[str, ...], how: str) -> tuple[str, ...]:
+    """Hosts as an error names them: folded for people, one by one for programs."""
     from backline import selection
 
-    return (selection.fold(hosts),) if hosts else ()
+    return (selection.fold(hosts),) if hosts and how != "json" else hosts
 
 
 def piped() -> bytes:

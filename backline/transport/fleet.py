@@ -102,10 +102,11 @@ class SshFleet:
             raise DeadlinePassed(host, deadline, reply)
         return reply
 
-    def cut(self) -> None:
+    def cut(self, hosts: Iterable[str]) -> None:
         """See port.Shells."""
         self._cuts += 1
-        self.close()
+        for host in hosts:
+            self._drop(host)
 
     def let_go(self, host: str) -> None:
         """See port.Shells."""

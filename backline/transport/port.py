@@ -198,8 +198,9 @@ class Shells(Protocol):
     def let_go(self, host: str) -> None:
         """Ends the connection to a host that nothing more is asked of."""
 
-    def cut(self) -> None:
-        """Ends all connections, and with them what runs; what was about to begin does not."""
+    def cut(self, hosts: Iterable[str]) -> None:
+        """Ends the connections to these hosts, and with them what runs there. Whatever was about to
+        begin, anywhere, does not."""
 
 
 class Clock(Protocol):

@@ -86,7 +86,7 @@ class Command:
             self._loop()
         except KeyboardInterrupt:
             self.interrupted = True
-            self.fleet.cut()
+            self.fleet.cut(self._hosts[ticket] for ticket in self._begun)
             self._rest()
         return Results(self._results[host] for host in self._hosts)
 

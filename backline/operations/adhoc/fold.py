@@ -39,7 +39,7 @@ def fold(results: Iterable[Result]) -> list[Group]:
         found.setdefault(_key(result), []).append(result)
     groups = [Group(tuple(r.host for r in same), same[0]) for same in found.values()]
     order = list(State.__args__)  # type: ignore[attr-defined]
-    return sorted(groups, key=lambda group: (order.index(group.state), -len(group.hosts)))
+    return sorted(groups, key=lambda g: (order.index(g.state), -len(g.hosts), min(g.hosts)))
 
 
 def majority(groups: Sequence[Group]) -> Group | None:

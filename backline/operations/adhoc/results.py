@@ -142,7 +142,7 @@ def failure(results: Iterable[Result]) -> BacklineError | None:
     ]
     unknown = any(result.state == "unreachable" for result in bad)
     return BacklineError(
-        f"{', '.join(counts)} of {len(found)} hosts",
+        f"{', '.join(counts)} of {len(found)} {'host' if len(found) == 1 else 'hosts'}",
         hosts=[result.host for result in bad],
         state="what the unreachable hosts did is not known" if unknown else "",
         hint=next((result.hint for result in bad if result.hint), ""),

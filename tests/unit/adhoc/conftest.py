@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from backline import places
-from tests.sshd import Loopback, loopback
+sys.path.insert(0, str(Path(__file__).parent))
 
-COUNT = 4
+from loop import COUNT, Place, write  # noqa: E402
 
-
-@dataclass(frozen=True)
-class Place:
-    """An environment `loop` of hosts h1, h2, … in a root of its own, and `fab` to be typed there."""
-
-    root: Path
-    sshd: Loopback
-    environment: Mapping[str, str]
-
-    def fab(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-        """`fab WORDS` and what it printed; without `stdin` it is /dev/null."""
-        source = {"stdin": subprocess.DEVNULL} if stdin is None else {}
-        done = subprocess.run(
-            [*self.argv, *words],
-            cwd=places.CHECKOUT,
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            timeout=90,
-            **source,  # type: ignore[call-overload]
-        )
-        out, err = done.stdout.decode(), done.stderr.decode()
-        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
-
-    @property
-    def argv(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("fab"))]
-
-    @property
-    def audit(self) -> list[dict[str, object]]:
-        """The entries of the audit trail."""
-        path = self.root / ".backline" / "loop" / "audit.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+from backline import places  # noqa: E402
+from tests.sshd import loopback  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -58,29 +22,5 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     root = tmp_path_factory.mktemp("root")
     with loopback(tmp_path_factory.mktemp("sshd"), COUNT) as sshd:
         write(root, sshd)
-        (root / "fabric.yaml").write_text((places.CHECKOUT / "fabric.yaml").read_text())
         environment = {**os.environ, "BACKLINE_ROOT": str(root), "BACKLINE_ENV": "loop"}
         yield Place(root, sshd, {**environment, "NO_COLOR": "1"})
-
-
-def write(root: Path, sshd: Loopback, confirm: bool = False) -> None:
-    """The inventory of these hosts: even ones in group `even`, `dead` answers to nobody."""
-    folder = root / "inventory" / "loop"
-    folder.mkdir(parents=True, exist_ok=True)
-    hosts = {
-        name: {"ansible_host": target.address, "ansible_port": target.port}
-        for name, target in sshd.targets.items()
-    }
-    some = next(iter(sshd.targets.values()))
-    shared = {
-        "backline_user": some.user,
-        "ansible_user": some.user,
-        "ansible_ssh_private_key_file": some.key_file,
-        "backline_confirm_changes": confirm,
-    }
-    even = {name: {} for name in hosts if int(name[1:]) % 2 == 0}
-    dead = {"dead": {"ansible_host": "127.0.1.200", "ansible_port": sshd.port}}
-    groups = {"apps": {"hosts": hosts}, "even": {"hosts": even}, "gone": {"hosts": dead}}
-    inventory = {"all": {"vars": shared, "children": groups}}
-    (folder / "hosts.yml").write_text(json.dumps(inventory))
-    (folder / "known_hosts").write_text(sshd.known_hosts.read_text())

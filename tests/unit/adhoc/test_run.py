@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import COUNT, Place
+from loop import COUNT, Place, ended, wait_for
 
 ALL = f"h[1-{COUNT}]"
 
@@ -148,7 +148,7 @@ def test_a_dry_run_connects_to_nobody(place: Place) -> None:
 
 def test_files_hold_all_that_each_host_wrote(place: Place, tmp_path: Path) -> None:
     (tmp_path / "h1.err").write_text("of an earlier run")
-    command = "head -c 3000000 /dev/zero; [ -z \"${SSH_CONNECTION##*127.0.1.2 *}\" ] && echo x >&2"
+    command = 'head -c 3000000 /dev/zero; [ -z "${SSH_CONNECTION##*127.0.1.2 *}" ] && echo x >&2'
     done = place.fab("run", command, "--on", "h1,h2", "--outdir", str(tmp_path), "--json")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["h1.out", "h2.err", "h2.out"]
     assert (tmp_path / "h1.out").stat().st_size == 3_000_000
@@ -187,25 +187,3 @@ def test_a_wrong_host_key_stops_that_host_alone(place: Place) -> None:
         known.write_text(right)
     assert "── h[2-4]  3 hosts, exit 0" in done.stdout
     assert "── h1  1 host, unreachable (host_key)" in done.stdout
-
-
-def wait_for(condition: object, seconds: float = 20) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "too late"
-        time.sleep(0.05)
-
-
-def ended(marker: Path, seconds: float = 8) -> bool:
-    """Whether the process that wrote its number there ends within some seconds."""
-    pid = marker.read_text().strip()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
