@@ -6,7 +6,7 @@ with fleet("staging") as staging:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -121,7 +121,7 @@ class Selection:
             end(int(code), [result.host for result in results if not result.ok])
         return work, results
 
-    def logs(self, wanted: Wanted | None = None, **fields: Any) -> Iterator[Entry]:
+    def logs(self, wanted: Wanted | None = None, **fields: Any) -> Generator[Entry, None, None]:
         """The journals of these hosts, merged in the order of time. `fields` are those of Wanted:
         follow, since, until, grep, units, priority, lines. Raises BacklineError when hosts could not
         be read, after what the others had was handed over."""

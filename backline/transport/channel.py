@@ -66,11 +66,11 @@ def execute(
 
 
 def _feed(channel: paramiko.Channel, stdin: bytes, end: float) -> None:
-    view = memoryview(stdin)
-    while view:
+    sent = 0
+    while sent < len(stdin):
         if time.monotonic() >= end:
             raise DeadlinePassed
-        view = view[channel.send(view[:CHUNK]) :]
+        sent += channel.send(stdin[sent : sent + CHUNK])
 
 
 class _Streams:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -24,6 +23,8 @@ class Place:
     root: Path
     sshd: Loopback
     environment: Mapping[str, str]
+    programs: Path
+    """Comes first on the hosts' PATH."""
 
     def fab(self, *words: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
         """`fab WORDS` and what it printed; without `stdin` it is /dev/null."""
