@@ -57,6 +57,10 @@ class RejectUnpinned(paramiko.RejectPolicy):
 class PinnedConnection(Connection):  # type: ignore[misc]
     """A Fabric Connection to one host of the inventory; its jump hosts must be pinned as well."""
 
+    # Without this line Fabric takes the attribute for a setting: it merges the configuration anew for
+    # each host, and another thread that shares it finds it empty for a moment.
+    inline_ssh_env = True
+
     def __init__(
         self, address: str, *, known_hosts: Path, config: Config | None = None, **options: Any
     ) -> None:

@@ -43,6 +43,7 @@ class SshFleet:
         self.width = width
         self._cuts = 0
         self._config: Any = None
+        self._reading = threading.Lock()
         self._connections: dict[str, PinnedConnection] = {}
         self._locks = {name: threading.Lock() for name in self.targets}
 
@@ -202,11 +203,12 @@ class SshFleet:
 
     def _settings(self) -> Any:
         """Fabric's configuration (with ~/.ssh/config), read once for all connections."""
-        if self._config is None:
-            from fabric import Config
+        from fabric import Config
 
-            self._config = Config()
-        return self._config
+        with self._reading:
+            if self._config is None:
+                self._config = Config()
+            return self._config
 
     @contextmanager
     def _sftp(self, host: str) -> Iterator[Any]:

@@ -134,7 +134,7 @@ def again(place: Place) -> float:
     )
     found = re.search(r"^  ([\d.]+) s, \d+ hosts", done.stderr, re.M)
     if done.returncode or not found:
-        raise SystemExit(f"fab shell failed:\n{done.stderr[-2000:]}")
+        raise SystemExit(f"fab shell failed:\n{(done.stdout + done.stderr)[-2000:]}")
     return float(found[1])
 
 
