@@ -3,7 +3,7 @@
 from backline.console.data_tier import show_broker, show_database
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
-from backline.console.records import show_events, show_runs
+from backline.console.records import show_commands, show_events, show_runs
 from backline.console.tables import show_plan, show_status
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "console",
     "line",
     "show_broker",
+    "show_commands",
     "show_database",
     "show_events",
     "show_plan",

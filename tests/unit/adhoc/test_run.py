@@ -169,6 +169,10 @@ def test_every_command_is_in_the_audit_trail(place: Place) -> None:
     assert begin["message"] == "to see" and begin["hosts"] == ["h1"] and begin["actor"]
     assert (end["run"], end["exit_code"], end["failed"]) == (begin["run"], 1, ["h1"])
     assert place.fab("audit.verify", "--local").returncode == 0
+    listed = place.fab("audit.show", "--commands", "--limit", "1").stdout
+    assert "failed on h1  exit 9" in listed and "why: to see" in listed and "on h1" in listed
+    found = result(place.fab("audit.show", "--commands", "--limit", "1", "--json").stdout)
+    assert (found["command"], found["exit_code"], found["failed"]) == ("exit 9", 1, ["h1"])
 
 
 def test_a_wrong_host_key_stops_that_host_alone(place: Place) -> None:
