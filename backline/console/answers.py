@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from backline.console import paint
@@ -165,6 +165,37 @@ class AsJson:
 
     def end(self) -> None:
         """See View."""
+
+
+class Unheard:
+    """Another view, until nobody reads it any more: then the command goes on in silence. It may be in
+    the middle of changing hosts, and half of that helps nobody."""
+
+    def __init__(self, view: View) -> None:
+        self.view: View | None = view
+
+    def heard(self, host: str, stream: str, data: bytes) -> None:
+        """See View."""
+        self._try(lambda view: view.heard(host, stream, data))
+
+    def take(self, result: Result) -> None:
+        """See View."""
+        self._try(lambda view: view.take(result))
+
+    def quiet(self) -> None:
+        """See View."""
+        self._try(lambda view: view.quiet())
+
+    def end(self) -> None:
+        """See View."""
+        self._try(lambda view: view.end())
+
+    def _try(self, show: Callable[[View], None]) -> None:
+        try:
+            if self.view:
+                show(self.view)
+        except OSError:  # a pipe without a reader, a terminal that is gone
+            self.view = None
 
 
 def _outcome(result: Result) -> str:

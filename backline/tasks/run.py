@@ -119,12 +119,13 @@ def show_plan(selected: Selection, job: Job, as_json: bool) -> None:
 
 def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message: str = "") -> None:
     """Runs the job and shows what comes. Raises BacklineError when not every host ended with 0."""
+    from backline.console.answers import Unheard
     from backline.console.progress import Progress
     from backline.operations.adhoc.results import failure
 
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(selected.hosts, silent=how == "json"))
-        shown = view(how, progress, selected.hosts)
+        shown = Unheard(view(how, progress, selected.hosts))
         ears = _ears(shown, progress, how, outdir, selected.hosts)
         work, results = selected.carry_out(job, message, **ears)
         shown.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from backline.transport.connection import PinnedConnection
 
 T = TypeVar("T")
+SPARE_FILES = 256
 ANSWER_SECONDS = 0.8
 """How long the word that a deadline has passed may take to come here."""
 
@@ -46,6 +48,7 @@ class SshFleet:
         self._reading = threading.Lock()
         self._connections: dict[str, PinnedConnection] = {}
         self._locks = {name: threading.Lock() for name in self.targets}
+        _allow_files(len(self.targets))
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +102,7 @@ class SshFleet:
             heard=heard,
             kept=channel.KEPT,
         )
-        if reply.code == guard.ENDED and time.monotonic() >= end - 0.1:
+        if reply.code in guard.ENDED and time.monotonic() >= end - 0.1:
             raise DeadlinePassed(host, deadline, reply)
         return reply
 
@@ -233,6 +236,16 @@ class SshFleet:
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+
+
+def _allow_files(connections: int) -> None:
+    """A connection is an open file, and many systems allow a program 1,024 unless it asks for more."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if now != resource.RLIM_INFINITY and now < wanted:
+        new = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (new, most))
 
 
 def _add(progress: Shipped, host: str, before: int, total: int, sent: int) -> None:

@@ -8,8 +8,9 @@ GRACE_SECONDS = 5
 """From asking a command to end, because we are gone, to killing it."""
 LATE_SECONDS = 1
 """The same after its deadline: that was the time to end in."""
-ENDED = 124
-"""The exit code of a command that the deadline ended; a command may also end with it by itself."""
+ENDED = 124, 128 + 9
+"""The exit codes of a command that the deadline ended, asked or killed; one may also end with them by
+itself."""
 CUT = 125
 """The exit code when the input did not arrive whole: then the command was not started."""
 
@@ -20,7 +21,7 @@ def guarded(command: str, deadline: float, *, fed: int = 0, sudo: bool = False) 
     `command` is one string for `sh -c`. Its process group is asked to end, then killed, when the
     deadline passes, or when our end of stdin closes: we ended, were killed, or the connection broke.
     What it left in the background ends with it, unless it made a session of its own. Its exit code
-    is the command's, or ENDED. A deadline of 0 is none.
+    is the command's, or one of ENDED. A deadline of 0 is none.
 
     The first `fed` bytes of stdin are the command's input. They are collected before it starts: half
     of a script must not run because we went away. `sudo`: all of this as root, since only root

@@ -7,10 +7,14 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from loop import COUNT, Place, ended, wait_for
+
+from backline.api import Fleet
+from backline.inventory import load
 
 ALL = f"h[1-{COUNT}]"
 
@@ -160,6 +164,45 @@ def test_no_host_is_begun_after_too_many_failures(place: Place) -> None:
     done = place.fab("run", "exit 1", "--on", "apps", "--fanout", "1", "--max-fail", "2", "--json")
     states = [result(line).get("state") for line in done.stdout.splitlines()]
     assert states[:4] == ["failed", "failed", "skipped", "skipped"]
+
+
+def test_what_ignores_its_deadline_is_late_as_well(place: Place) -> None:
+    command = "trap '' TERM; while :; do sleep 0.1; done"
+    done = place.fab("run", command, "--on", "h1", "--timeout", "2", "--json")
+    found = result(done.stdout.splitlines()[0])
+    assert found["state"] == "timeout" and float(str(found["seconds"])) < 4
+
+
+def test_a_command_goes_on_when_nobody_reads_any_more(place: Place, tmp_path: Path) -> None:
+    command = f"echo 1; sleep 1; echo 2; sleep 0.5; touch {tmp_path}/done; exit 3"
+    words = f'{place.argv[0]} run "$COMMAND" --on h1 --stream | head -n 1'
+    done = subprocess.run(
+        ["bash", "-c", f"{words}; exit ${{PIPESTATUS[0]}}"],
+        env={**place.environment, "COMMAND": command},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stdout == b"h1 | 1\n" and (tmp_path / "done").exists()
+    assert done.returncode == 1 and b"1 failed of 1 host" in done.stderr
+
+
+def test_as_root_it_is_ansibles_user_who_asks_sudo(place: Place) -> None:
+    sudo = place.programs / "sudo"
+    sudo.write_text('#!/bin/sh\n[ "$1 $2" = "-n --" ] || exit 1\nshift 2; BECAME=root exec "$@"\n')
+    sudo.chmod(0o755)
+    say = "echo became=${BECAME-nobody}"
+    assert "became=root" in place.fab("run", say, "--on", "h1", "--sudo").stdout
+    assert "became=nobody" in place.fab("run", say, "--on", "h1").stdout
+    sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n")
+    refused = place.fab("run", say, "--on", "h1", "--sudo")
+    assert refused.returncode == 1 and "ansible_user" in refused.stderr
+    sudo.unlink()
+    environment = load("loop", place.root / "inventory")
+    hosts = {name: replace(host, admin="ada") for name, host in environment.hosts.items()}
+    with Fleet(replace(environment, hosts=hosts)) as fleet:
+        assert fleet.reach(sudo=True).targets["h1"].user == "ada"
+        assert fleet.reach().targets["h1"].user == environment.hosts["h1"].user
 
 
 def test_every_command_is_in_the_audit_trail(place: Place) -> None:
