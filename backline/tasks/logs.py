@@ -56,7 +56,7 @@ def logs(
     wanted.check()
     with Fleet(environment(env)) as fleet:
         selected = fleet.on(on or "all")
-        journals = Journals(fleet.reach(), clock(), wanted, _lost)
+        journals = Journals(fleet.reach(), clock(), wanted, _told)
         try:
             _show(selected, journals, follow, json)
         except BacklineError as error:
@@ -88,5 +88,5 @@ def _show(selected: Selection, journals: Journals, follow: bool, as_json: bool) 
         shown.flush()
 
 
-def _lost(host: str, why: str) -> None:
-    print(f"  {host}: {why}", file=sys.stderr, flush=True)
+def _told(host: str, what: str) -> None:
+    print(f"  {host}: {what}", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ INFO = 6
 @dataclass(frozen=True, slots=True)
 class Entry:
     """`time`: microseconds since the epoch, by the host's clock. `source`: the unit, else who it says
-    it is. `priority`: 0 (the worst) to 7."""
+    it is. `priority`: 0 (the worst) to 7. `cursor`: where it stands in the host's journal."""
 
     time: int
     host: str
@@ -20,6 +20,7 @@ class Entry:
     pid: str
     priority: int
     message: str
+    cursor: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The NDJSON line; `time` in seconds."""
@@ -50,6 +51,7 @@ def read(host: str, line: bytes) -> Entry | None:
         _text(content.get("_PID")),
         int(priority) if priority.isdigit() else INFO,
         _text(content.get("MESSAGE")),
+        _text(content.get("__CURSOR")),
     )
 
 

@@ -23,6 +23,7 @@ class Feeds:
         self._rest: dict[str, bytes] = {}
         self._ended: set[str] = set()
         self.heard_of: set[str] = set()
+        self.cursors: dict[str, str] = {}
         self.closed = False
 
     def hear(self, host: str, stream: str, data: bytes) -> None:
@@ -38,6 +39,8 @@ class Feeds:
             while len(self._entries[host]) >= MOST and not self.closed:
                 self.changed.wait()
             self._entries[host].extend(found)
+            if found:
+                self.cursors[host] = found[-1].cursor
             self.changed.notify_all()
 
     def end(self, host: str) -> None:
@@ -46,6 +49,12 @@ class Feeds:
             self.heard_of.add(host)
             self._ended.add(host)
             self.changed.notify_all()
+
+    def again(self, host: str) -> None:
+        """More comes from a host that had ended."""
+        with self.changed:
+            self._rest.pop(host, None)
+            self._ended.discard(host)
 
     def close(self) -> None:
         """Nobody reads any more: whoever waits for room need not."""
@@ -57,10 +66,6 @@ class Feeds:
         """Whether everything a host sent was taken, and no more comes."""
         return host in self._ended and not self._entries[host]
 
-    def all_ended(self) -> bool:
-        """The same of every host."""
-        return all(self.ended(host) for host in self._entries)
-
     def head(self, host: str) -> Entry | None:
         """The next entry of a host, taken off its queue; None when none is there now."""
         with self.changed:
@@ -71,6 +76,12 @@ class Feeds:
             if len(queue) == MOST - 1 or not queue:
                 self.changed.notify_all()
             return entry
+
+    def wait(self, host: str, seconds: float) -> None:
+        """Waits, at most so long, for something of a host to be there or for its end."""
+        with self.changed:
+            if not self._entries[host] and host not in self._ended:
+                self.changed.wait(seconds)
 
     def take(self) -> list[Entry]:
         """Everything that is there now, of all hosts."""

@@ -44,17 +44,19 @@ class Wanted:
         if self.follow and self.until:
             raise BacklineError("--follow has no end: leave --until away")
 
-    def command(self) -> str:
-        """What a host is asked, as one string for `sh -c`."""
+    def command(self, after: str = "") -> str:
+        """What a host is asked, as one string for `sh -c`. `after`: the cursor of the last line that
+        was had of it, to go on there."""
         self.check()
         words = ["journalctl", "--output=json", "--all", "--no-pager", f"--output-fields={FIELDS}"]
         words += [f"--unit={unit}" for unit in self.units]
         for flag, value in (
-            ("since", _moment(self.since)),
+            ("after-cursor", after),
+            ("since", "" if after else _moment(self.since)),
             ("until", _moment(self.until)),
             ("grep", self.grep),
             ("priority", self.priority),
-            ("lines", self._newest()),
+            ("lines", "all" if after else self._newest()),
         ):
             words += [f"--{flag}={value}"] if value else []
         words += ["--follow"] if self.follow else []

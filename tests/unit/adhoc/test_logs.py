@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 from loop import Place, ended, wait_for
 
+from backline.api import Fleet
 from backline.errors import BacklineError
+from backline.inventory import load
+from backline.operations.logs import merge
 from backline.operations.logs.entry import read
 from backline.operations.logs.feeds import MOST, Feeds
 from backline.operations.logs.wanted import Wanted
+from backline.transport.clock import SystemClock
 
 JOURNALCTL = """#!/bin/sh
 me=${SSH_CONNECTION#* * }; me=${me%% *}
@@ -92,9 +96,10 @@ def test_hosts_that_cannot_be_read_are_named_and_the_others_shown(
     )
     (journals / "127.0.1.3.sh").write_text("echo 'Failed to parse timestamp: x' >&2; exit 1")
     (journals / "127.0.1.4.sh").write_text("exit 1")  # nothing fits --grep
+    serve(journals, 1, entry(0, "fine"), entry(1, "to the end"), then="echo broken >&2; exit 1")
     done = place.fab("logs", "--on", "all")
-    assert done.returncode == 1 and "fine" in done.stdout
-    assert "hosts: dead,h[2-3]" in done.stderr and "systemd-journal" in done.stderr
+    assert done.returncode == 1 and "fine" in done.stdout and "to the end" in done.stdout
+    assert "hosts: dead,h[1-3]" in done.stderr and "systemd-journal" in done.stderr
     assert "h3: Failed to parse timestamp: x" in done.stderr and "h4" not in done.stderr
 
 
@@ -124,6 +129,32 @@ def test_followed_lines_come_at_once_and_ctrl_c_ends_it_there(
     assert "--follow" in (journals / "127.0.1.1.asked").read_text()
 
 
+def test_a_host_that_is_lost_while_it_is_followed_is_asked_again(
+    place: Place, journals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where it stopped: as after a reboot. One that never answered is not."""
+    monkeypatch.setattr(merge, "AGAIN_SECONDS", 0.3)
+    told: list[tuple[str, str]] = []
+    serve(journals, 1, entry(1, "before", __CURSOR="s=1;i=7"))
+    (journals / "127.0.1.1.sh").write_text(
+        f"cat {journals}/127.0.1.1.lines; mv {journals}/next {journals}/127.0.1.1.sh; exit 1"
+    )
+    (journals / "next").write_text(f"echo '{entry(2, 'after', __CURSOR='x')}'; exec sleep 60")
+    environment = load("loop", place.root / "inventory")
+    with Fleet(environment) as fleet:
+        wanted = Wanted(follow=True)
+        reading = merge.Journals(
+            fleet.reach(), SystemClock(), wanted, lambda host, what: told.append((host, what))
+        )
+        lines = reading.read(["h1", "dead"])
+        assert [next(lines).message for _ in range(2)] == ["before", "after"]
+        lines.close()  # type: ignore[attr-defined]
+    asked = (journals / "127.0.1.1.asked").read_text()
+    assert "--after-cursor=s=1;i=7" in asked and "--lines=all" in asked
+    assert ("h1", "is back") in told
+    assert sum(host == "dead" for host, _ in told) == 1
+
+
 def test_a_reader_who_has_enough_ends_it(place: Place, journals: Path, tmp_path: Path) -> None:
     line = entry(0, "x" * 200)
     (journals / "127.0.1.1.sh").write_text(f"echo $$ >{tmp_path}/pid; exec yes '{line}'")
@@ -140,9 +171,6 @@ def test_a_reader_who_has_enough_ends_it(place: Place, journals: Path, tmp_path:
 
 
 def test_a_host_that_says_nothing_is_given_up(place: Place, journals: Path) -> None:
-    from backline.api import Fleet
-    from backline.inventory import load
-
     serve(journals, 1, entry(0, "fine"))
     serve(journals, 2, then="sleep 60")
     environment = load("loop", place.root / "inventory")
