@@ -21,6 +21,8 @@ FIRST = ipaddress.IPv4Address("127.0.1.1")
 PER_DAEMON = 16
 """sshd listens on no more addresses than that (MAX_LISTEN_SOCKS)."""
 PROGRAM = shutil.which("sshd") or "/usr/sbin/sshd"
+# The kernel ends it when we are killed and cannot.
+ENDS_WITH_US = ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def address(number: int) -> str:
 @contextmanager
 def loopback(folder: Path, count: int = 3, environment: str = "") -> Iterator[Loopback]:
     """`count` hosts for as long as the block lasts; `environment`: sshd's SetEnv for sessions."""
+    assert Path(PROGRAM).exists(), "this needs sshd: apt-get install openssh-server"
     folder.mkdir(parents=True, exist_ok=True)
     place = Loopback(folder, _free_port(), count)
     _keys(place)
@@ -99,7 +102,7 @@ def _start(place: Loopback, numbers: range, environment: str) -> subprocess.Pope
     log = (place.folder / f"sshd{numbers.start}.log").open("wb")
     with log:
         return subprocess.Popen(
-            [PROGRAM, "-D", "-e", "-f", str(config)],
+            [*ENDS_WITH_US, PROGRAM, "-D", "-e", "-f", str(config)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

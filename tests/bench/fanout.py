@@ -11,6 +11,7 @@ import getpass
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -233,6 +234,7 @@ def main() -> None:
     words.add_argument("--wide", type=int, default=0)
     words.add_argument("--peers", type=Path, required=True)
     given = words.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that all sshds are ended
     only = [word for word in given.only.split(",") if word]
     seconds: dict[str, list[float]] = {}
     found: dict[str, Any] = {"hosts": given.hosts, "seconds": seconds}

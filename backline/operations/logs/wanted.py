@@ -29,7 +29,7 @@ class Wanted:
     units: tuple[str, ...] = ()
     priority: str = ""
     lines: int = 0
-    silence: float = 30.0
+    silence: float = 60.0
 
     def check(self) -> None:
         """Raises BacklineError when it makes no sense."""
