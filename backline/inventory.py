@@ -21,18 +21,22 @@ from backline.errors import BacklineError
 from backline.transport import local
 from backline.transport.port import Target
 
-FORMAT = 5
+FORMAT = 6
 LOAD_SECONDS = 120.0
 DEPLOY_USER = "deploy"
 
 
 @dataclass(frozen=True)
 class Host(Target):
-    """One host and how Fabric reaches it. `address` and `port` are SSH's, `fleet_address` the fleet's."""
+    """One host and how Fabric reaches it. `address` and `port` are SSH's, `fleet_address` the fleet's.
+
+    `admin`: who may use `sudo` for anything (Ansible's own user); None: the inventory does not say.
+    """
 
     fleet_address: str | None
     zone: str | None
     groups: tuple[str, ...]
+    admin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def _host(entry: dict[str, Any], groups: list[str]) -> Host:
         fleet_address=text("fleet_address"),
         zone=text("zone"),
         groups=tuple(groups),
+        admin=text("ansible_user"),
     )
 
 

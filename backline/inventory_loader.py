@@ -15,6 +15,7 @@ WANTED = (
     "ansible_host",
     "ansible_port",
     "ansible_ssh_private_key_file",
+    "ansible_user",
     "backline_ssh_private_key_file",
     "backline_user",
     "fleet_address",

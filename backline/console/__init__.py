@@ -13,7 +13,7 @@ from backline.console.lists import (
 )
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
-from backline.console.records import show_events, show_runs
+from backline.console.records import show_commands, show_events, show_runs
 from backline.console.tables import show_plan
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "line",
     "show_broker",
     "show_certificates",
+    "show_commands",
     "show_database",
     "show_events",
     "show_finding",

@@ -44,6 +44,31 @@ def show_runs(rows: Iterable[Mapping[str, Any]]) -> None:
             out.print(f"    why: {row['message']}", markup=False, soft_wrap=True)
 
 
+def show_commands(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Commands, newest last: when and how they ended, who ran them where, and why."""
+    from rich.text import Text
+
+    from backline.console.words import listed
+
+    out = console(sys.stdout)
+    for row in rows:
+        head = Text(f"{_moment(row['began'])}  ", end="")
+        code = row["exit_code"]
+        words, style = ("no end known", "red") if code is None else ENDINGS.get(code, ("?", "red"))
+        if code == 1:
+            words = f"failed on {listed(row['failed'] or ())}"
+        head.append(words, style).append(f"  {'sudo ' if row['sudo'] else ''}{row['command']}")
+        out.print(head, soft_wrap=True)
+        out.print(
+            f"    on {listed(row['hosts'] or ())}  by {row['actor']}",
+            style="dim",
+            markup=False,
+            soft_wrap=True,
+        )
+        if row["message"]:
+            out.print(f"    why: {row['message']}", markup=False, soft_wrap=True)
+
+
 def show_events(entries: Iterable[Mapping[str, Any]]) -> None:
     """The events of one run: time, seconds since it began, what happened."""
     from rich.table import Table

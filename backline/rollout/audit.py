@@ -99,6 +99,25 @@ def sittings(audit: Iterable[Entry], journals: Mapping[str, Sequence[Entry]]) ->
     return found
 
 
+def commands(audit: Iterable[Entry]) -> list[dict[str, Any]]:
+    """What `fab run`, `fab shell` and programs ran on hosts, oldest first, as NDJSON lines.
+
+    `exit_code` and what follows are null for a command whose operator was killed.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for entry in audit:
+        run = str(entry.get("run"))
+        if entry.get("event") == "command":
+            said = {key: entry.get(key) for key in ("actor", "command", "on", "sudo", "hosts")}
+            said |= {"message": entry.get("message") or "", "began": entry["time"]}
+            open_ = {"ended": None, "exit_code": None, "failed": None}
+            found[run] = {"schema_version": 1, "event": "command", "run": run, **said, **open_}
+        elif entry.get("event") == "commanded" and run in found:
+            found[run] |= {"ended": entry["time"]}
+            found[run] |= {key: entry.get(key) for key in ("exit_code", "failed")}
+    return list(found.values())
+
+
 def verify(audit: Chain, journals: Mapping[str, Chain]) -> tuple[list[Problem], list[str]]:
     """What is wrong with the records of this controller, and notes on what is merely not over."""
     problems, notes = [], []

@@ -10,6 +10,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 
 from backline.errors import BacklineError
+from backline.tasks import fanout
 from backline.tasks.command import command, say
 
 BAR = 4.0
@@ -54,7 +55,7 @@ def converge(c: Context, env: str = "lab", repeat: int = 3, json: bool = False) 
         "median": medians,
         "ratio": round(medians["ansible-playbook"] / medians["fab provision"], 2),
         "bar": BAR,
-        "machine": _machine(),
+        "machine": machine(),
     }
     kept = places.root() / ".lab" / "bench-converge.json"
     kept.write_text(encoder.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -114,7 +115,7 @@ def _overhead(hosts: int, threads: bool, profile: bool) -> dict[str, Any]:
     if profile:
         say(done.stderr)
     found: dict[str, Any] = encoder.loads(done.stdout)
-    return {"schema_version": 1, "bench": "rollout", **found, "machine": _machine()}
+    return {"schema_version": 1, "bench": "rollout", **found, "machine": machine()}
 
 
 def _stock(folder: Path) -> dict[str, str]:
@@ -150,7 +151,8 @@ def _timed(argv: list[str], extra: dict[str, str]) -> float:
     return took
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What the numbers were measured on."""
     import platform
 
     return {
@@ -161,4 +163,4 @@ def _machine() -> dict[str, object]:
     }
 
 
-collection = Collection("bench", converge, rollout)
+collection = Collection("bench", converge, fanout.fanout, rollout)

@@ -44,17 +44,26 @@ def fmt(c: Context) -> None:
 
 @command(help={"upgrade": "take the newest versions that are allowed"})
 def lock(c: Context, upgrade: bool = False) -> None:
-    """Write the locks anew, with every package's hashes: ours, and that of the outside checkers."""
+    """Write the locks anew, with every package's hashes: ours, the checkers', the benchmark's peers'."""
     words: list[str | Path] = [BIN / "uv", "pip", "compile", "--quiet", "--universal"]
     words += ["--python-version", "3.11", "--generate-hashes", "--no-header"]
     words += ["--no-emit-index-url", *(["--upgrade"] if upgrade else [])]
-    audit = ["--no-annotate", "tests/audit/requirements.in", "-o", "tests/audit/requirements.lock"]
+    others = ("tests/audit", "tests/bench")
     run_all(
         [
             Step(
                 "requirements.lock",
                 [*words, "--extra", "dev", "pyproject.toml", "-o", "requirements.lock"],
             ),
-            Step("tests/audit/requirements.lock", [*words, *audit]),
+            *(
+                Step(
+                    f"{place}/requirements.lock",
+                    [
+                        *(*words, "--no-annotate", f"{place}/requirements.in"),
+                        *("-o", f"{place}/requirements.lock"),
+                    ],
+                )
+                for place in others
+            ),
         ]
     )

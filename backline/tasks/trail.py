@@ -21,10 +21,18 @@ if TYPE_CHECKING:
         "env": ENV_HELP,
         "limit": "so many of the newest runs; 0: all of them",
         "run": "one run's events: its ID, the beginning of it, or `latest`",
+        "commands": "list what was run with `fab run` and `fab shell` instead",
         "json": JSON_HELP,
     },
 )
-def show(c: Context, env: str = "", limit: int = 20, run: str = "", json: bool = False) -> None:
+def show(
+    c: Context,
+    env: str = "",
+    limit: int = 20,
+    run: str = "",
+    commands: bool = False,
+    json: bool = False,
+) -> None:
     """List the runs made from here: when, who, what, why, which plan, and how each ended."""
     from backline import console
     from backline.rollout import audit
@@ -32,6 +40,9 @@ def show(c: Context, env: str = "", limit: int = 20, run: str = "", json: bool =
     fleet = environment(env)
     if run:
         _show_run(fleet.name, run, json)
+        return
+    if commands:
+        _show_commands(fleet.name, limit, json)
         return
     journals = {name: chain.entries for name, chain in records.read_journals(fleet.name).items()}
     found = audit.sittings(records.read_audit(fleet.name).entries, journals)
@@ -43,6 +54,21 @@ def show(c: Context, env: str = "", limit: int = 20, run: str = "", json: bool =
         console.show_runs(sitting.as_json() for sitting in found)
     else:
         console.console().print(f"no run was made from here to {fleet.name}", markup=False)
+
+
+def _show_commands(env: str, limit: int, as_json: bool) -> None:
+    from backline import console
+    from backline.rollout import audit
+
+    found = audit.commands(records.read_audit(env).entries)
+    found = found[-limit:] if limit else found
+    if as_json:
+        for entry in found:
+            console.line(entry)
+    elif found:
+        console.show_commands(found)
+    else:
+        console.console().print(f"no command was run from here on {env}", markup=False)
 
 
 def _show_run(env: str, run: str, as_json: bool) -> None:

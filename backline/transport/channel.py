@@ -6,15 +6,17 @@ program-to-program call a channel is simpler and the deadline is exact.
 
 from __future__ import annotations
 
-import selectors
-import shlex
+import threading
 import time
-from dataclasses import dataclass
 
 import paramiko
 
+from backline.transport.port import Heard, Reply
+
 CHUNK = 1 << 16
-GRACE_SECONDS = 5
+KEPT = 1 << 20
+"""Bytes of each stream that a Reply keeps unless it is told otherwise: a thousand hosts may answer."""
+LONGEST_WAIT = 3600.0
 
 
 class DeadlinePassed(Exception):
@@ -25,32 +27,32 @@ class ConnectionLost(Exception):
     """The connection ended before the command did."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What a remote command left."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-
-
 def execute(
-    channel: paramiko.Channel, command: str, *, stdin: bytes | None = b"", deadline: float
+    channel: paramiko.Channel,
+    command: str,
+    *,
+    stdin: bytes = b"",
+    lifeline: bool = False,
+    deadline: float,
+    heard: Heard | None = None,
+    kept: int | None = None,
 ) -> Reply:
     """Runs `command` on a fresh channel and returns its reply within `deadline` seconds.
 
-    With `stdin=None` the remote stdin stays open until the command ends, which is how `guarded`
-    notices that we are gone. Raises DeadlinePassed or ConnectionLost.
+    With `lifeline` the remote stdin stays open until the command ends, which is how `guard.guarded`
+    notices that we are gone. `heard` gets the output as it comes, `kept` bounds what the reply has
+    of each stream. Raises DeadlinePassed or ConnectionLost.
     """
     end = time.monotonic() + deadline
+    streams = _Streams(channel, heard, kept)
     try:
-        channel.settimeout(deadline)
+        channel.settimeout(min(deadline, LONGEST_WAIT))
         channel.exec_command(command)
-        if stdin is not None:
-            channel.sendall(stdin)
+        _feed(channel, stdin, end)
+        if not lifeline:
             channel.shutdown_write()
-        out, err = _read(channel, end)
-        if not channel.status_event.wait(max(0.0, end - time.monotonic())):
+        streams.read(end)
+        if not channel.status_event.wait(max(0.0, min(end - time.monotonic(), LONGEST_WAIT))):
             raise DeadlinePassed
     except TimeoutError:
         raise DeadlinePassed from None
@@ -60,40 +62,54 @@ def execute(
         channel.close()
     if channel.exit_status < 0:
         raise ConnectionLost("the connection was closed before the command ended")
-    return Reply(channel.exit_status, out, err)
+    return Reply(channel.exit_status, bytes(streams.out), bytes(streams.err), streams.cut)
 
 
-def _read(channel: paramiko.Channel, end: float) -> tuple[bytes, bytes]:
-    out, err = bytearray(), bytearray()
-    with selectors.DefaultSelector() as ready:
-        ready.register(channel.fileno(), selectors.EVENT_READ)
+def _feed(channel: paramiko.Channel, stdin: bytes, end: float) -> None:
+    sent = 0
+    while sent < len(stdin):
+        if time.monotonic() >= end:
+            raise DeadlinePassed
+        sent += channel.send(stdin[sent : sent + CHUNK])
+
+
+class _Streams:
+    """A channel's stdout and stderr. One event tells of both: `Channel.fileno` would take two more
+    file descriptors for each host."""
+
+    def __init__(
+        self, channel: paramiko.Channel, heard: Heard | None, kept: int | None = None
+    ) -> None:
+        self.channel, self.heard, self.kept = channel, heard, kept
+        self.out, self.err = bytearray(), bytearray()
+        self.cut = False
+        self.event = threading.Event()
+        for buffer in (channel.in_buffer, channel.in_stderr_buffer):
+            buffer.set_event(self.event)
+
+    def read(self, end: float) -> None:
+        """Reads both until the command has closed them; DeadlinePassed at `end`."""
+        channel = self.channel
         while True:
             over = channel.eof_received or channel.closed
-            while channel.recv_ready():
-                out += channel.recv(CHUNK)
-            while channel.recv_stderr_ready():
-                err += channel.recv_stderr(CHUNK)
+            while channel.recv_ready() or channel.recv_stderr_ready():
+                if channel.recv_ready():
+                    self._take("stdout", channel.recv(CHUNK))
+                if channel.recv_stderr_ready():
+                    self._take("stderr", channel.recv_stderr(CHUNK))
             if over:
-                return bytes(out), bytes(err)
+                return
             left = end - time.monotonic()
             if left <= 0:
                 raise DeadlinePassed
-            ready.select(left)
+            self.event.wait(min(left, LONGEST_WAIT))
 
-
-def guarded(command: str, deadline: int) -> str:
-    """A shell line that runs `command` so that nothing of it outlives us or `deadline` seconds.
-
-    The command gets a process group of its own. When our end of stdin closes (we ended, were
-    killed, or the connection broke) or the deadline passes, the group is asked to end, then killed.
-    Its exit code is the command's, 124 after the deadline.
-    """
-    inner = f"timeout --kill-after={GRACE_SECONDS} {deadline} sh -c {shlex.quote(command)}"
-    script = (
-        "exec 3<&0; "
-        f"setsid {inner} </dev/null 3<&- & child=$!; exec 2>/dev/null; "
-        "( cat <&3 >/dev/null; kill -TERM -$child; "
-        f"sleep {GRACE_SECONDS}; kill -KILL -$child ) >/dev/null 2>&1 & watch=$!; "
-        "wait $child; code=$?; kill $watch; kill -KILL -$child; exit $code"
-    )
-    return f"sh -c {shlex.quote(script)}"
+    def _take(self, stream: str, data: bytes) -> None:
+        mine = self.out if stream == "stdout" else self.err
+        if self.kept is None or len(mine) + len(data) <= self.kept:
+            mine += data
+        else:
+            mine += data[: self.kept - len(mine)]
+            self.cut = True
+        if self.heard:
+            self.heard(stream, data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -10,13 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from backline.transport import pool
-from backline.transport.port import Answer, Hands, HostError, Outcome, Shipped, Target, Unreachable
+from backline.transport.port import (
+    Answer,
+    DeadlinePassed,
+    Hands,
+    Heard,
+    HostError,
+    Outcome,
+    Reply,
+    Shipped,
+    Target,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
-    from backline.transport.channel import Reply
     from backline.transport.connection import PinnedConnection
 
 T = TypeVar("T")
+SPARE_FILES = 256
+ANSWER_SECONDS = 0.8
+"""How long the word that a deadline has passed may take to come here."""
 
 
 class SshFleet:
@@ -28,9 +43,12 @@ class SshFleet:
         self.targets = dict(targets)
         self.known_hosts = known_hosts
         self.width = width
+        self._cuts = 0
         self._config: Any = None
+        self._reading = threading.Lock()
         self._connections: dict[str, PinnedConnection] = {}
         self._locks = {name: threading.Lock() for name in self.targets}
+        _allow_files(len(self.targets))
 
     def __enter__(self) -> Self:
         return self
@@ -52,11 +70,51 @@ class SshFleet:
         command, stdin = hostctl.request(verb, fields)
         return hostctl.answer(host, verb, self._execute(host, command, stdin, deadline))
 
-    def run(self, host: str, command: str, *, deadline: int) -> Reply:
-        """Runs a shell command as the deploy user; nothing of it outlives us or `deadline` s."""
-        from backline.transport.channel import GRACE_SECONDS, guarded
+    def run(
+        self,
+        host: str,
+        command: str,
+        *,
+        deadline: float,
+        stdin: bytes = b"",
+        sudo: bool = False,
+        heard: Heard | None = None,
+    ) -> Reply:
+        """See port.Shells. A deadline of 0 is none; the connection is made within it."""
+        from backline.transport import channel, guard
 
-        return self._execute(host, guarded(command, deadline), None, deadline + GRACE_SECONDS + 2.0)
+        end = time.monotonic() + deadline if deadline else float("inf")
+        cuts = self._cuts
+        session = self._session(host)
+        left = end - time.monotonic()
+        if cuts != self._cuts or left <= 0:  # it was given up while it connected
+            session.close()
+            raise pool.too_late(host, deadline)
+        left = left if deadline else 0.0
+        line = guard.guarded(command, left, fed=len(stdin), sudo=sudo)
+        reply = self._execute(
+            host,
+            line,
+            stdin,
+            left + guard.LATE_SECONDS + ANSWER_SECONDS if deadline else float("inf"),
+            session=session,
+            lifeline=True,
+            heard=heard,
+            kept=channel.KEPT,
+        )
+        if reply.code in guard.ENDED and time.monotonic() >= end - 0.1:
+            raise DeadlinePassed(host, deadline, reply)
+        return reply
+
+    def cut(self, hosts: Iterable[str]) -> None:
+        """See port.Shells."""
+        self._cuts += 1
+        for host in hosts:
+            self._drop(host)
+
+    def let_go(self, host: str) -> None:
+        """See port.Shells."""
+        self._drop(host)
 
     def ship(self, host: str, files: Sequence[Path], progress: Shipped) -> int:
         """See port.Fleet."""
@@ -94,16 +152,24 @@ class SshFleet:
             hosts, work, deadline=deadline, width=self.width, done=done, abandon=self._drop
         )
 
-    def _execute(self, host: str, command: str, stdin: bytes | None, deadline: float) -> Reply:
-        from backline.transport.channel import ConnectionLost, DeadlinePassed, execute
+    def _execute(
+        self,
+        host: str,
+        command: str,
+        stdin: bytes,
+        deadline: float,
+        session: Any = None,
+        **options: Any,
+    ) -> Reply:
+        from backline.transport import channel
 
-        channel = self._session(host)
+        session = session or self._session(host)
         try:
-            return execute(channel, command, stdin=stdin, deadline=deadline)
-        except DeadlinePassed:
+            return channel.execute(session, command, stdin=stdin, deadline=deadline, **options)
+        except channel.DeadlinePassed:
             self._drop(host)
             raise pool.too_late(host, deadline) from None
-        except ConnectionLost as error:
+        except channel.ConnectionLost as error:
             self._drop(host)
             raise Unreachable(host, f"connection lost: {error}", code="lost") from error
 
@@ -140,11 +206,12 @@ class SshFleet:
 
     def _settings(self) -> Any:
         """Fabric's configuration (with ~/.ssh/config), read once for all connections."""
-        if self._config is None:
-            from fabric import Config
+        from fabric import Config
 
-            self._config = Config()
-        return self._config
+        with self._reading:
+            if self._config is None:
+                self._config = Config()
+            return self._config
 
     @contextmanager
     def _sftp(self, host: str) -> Iterator[Any]:
@@ -169,6 +236,16 @@ class SshFleet:
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+
+
+def _allow_files(connections: int) -> None:
+    """A connection is an open file, and many systems allow a program 1,024 unless it asks for more."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    if now != resource.RLIM_INFINITY and now < wanted:
+        new = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (new, most))
 
 
 def _add(progress: Shipped, host: str, before: int, total: int, sent: int) -> None:

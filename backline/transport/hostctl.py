@@ -6,8 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from backline.transport.channel import Reply
-from backline.transport.port import Answer, HostError
+from backline.transport.port import Answer, HostError, Reply
 
 PROTOCOL = 2
 PROGRAM = "/usr/local/bin/hostctl"

@@ -53,6 +53,29 @@ class Unreachable(HostError):
     """No answer: no connection, a wrong host key, a deadline passed. What the host did is not known."""
 
 
+class DeadlinePassed(HostError):
+    """The host ended a command because its deadline had passed. `reply`: what it wrote until then."""
+
+    def __init__(self, host: str, deadline: float, reply: Reply) -> None:
+        super().__init__(host, f"not done within {deadline:g} s: it was ended", code="timeout")
+        self.reply = reply
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a remote command left. `cut`: it wrote more than was kept here."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+    cut: bool = False
+
+
+Heard = Callable[[str, bytes], None]
+"""Takes a piece of a command's output as it comes: "stdout" or "stderr", and the bytes. May block:
+then the command waits."""
+
+
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
     """What came of one host's part: a value, or the error that took its place."""
@@ -148,6 +171,36 @@ class Fleet(Protocol):
         `done` is called as each host ends, in the caller's thread. Errors other than HostError
         are raised.
         """
+
+
+class Shells(Protocol):
+    """Hosts that run any command. Safe to call from several threads."""
+
+    def run(
+        self,
+        host: str,
+        command: str,
+        *,
+        deadline: float,
+        stdin: bytes = b"",
+        sudo: bool = False,
+        heard: Heard | None = None,
+    ) -> Reply:
+        """Runs `command` by `sh -c`, and nothing of it outlives us or `deadline` seconds.
+
+        `stdin` is all that it reads; `sudo`: as root. DeadlinePassed when the deadline ended it,
+        Unreachable when no answer came.
+        """
+
+    def hands(self) -> Hands:
+        """Hands for work on these hosts."""
+
+    def let_go(self, host: str) -> None:
+        """Ends the connection to a host that nothing more is asked of."""
+
+    def cut(self, hosts: Iterable[str]) -> None:
+        """Ends the connections to these hosts, and with them what runs there. Whatever was about to
+        begin, anywhere, does not."""
 
 
 class Clock(Protocol):

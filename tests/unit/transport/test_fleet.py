@@ -80,6 +80,18 @@ def test_one_connection_serves_all_calls(fleet: SshFleet, server: Server) -> Non
     assert server.connections == 1
 
 
+def test_no_connection_changes_the_configuration_that_all_share(
+    fleet: SshFleet, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fabric merges it anew when it takes an attribute for a setting: other threads find it empty."""
+    server.commands[HOSTCTL] = "echo '{\"ok\": true}'"
+    shared, merged = fleet._settings(), []
+    monkeypatch.setattr(type(shared), "merge", lambda config: merged.append(config))
+    assert fleet.call("stream1", "facts", {})["ok"]
+    fleet.close()
+    assert not merged
+
+
 def test_a_broken_connection_is_made_again(fleet: SshFleet, server: Server) -> None:
     server.commands[HOSTCTL] = "echo '{\"ok\": true}'"
     fleet.call("stream1", "facts", {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -9,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from backline.transport import local
-from backline.transport.channel import guarded
+from backline.transport.guard import guarded
 
 STUBBORN = "trap '' TERM; "
 
 
-def start(command: str, deadline: int = 30) -> subprocess.Popen[bytes]:
+def start(command: str, deadline: float = 30, fed: int = 0) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        ["sh", "-c", guarded(command, deadline)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ["sh", "-c", guarded(command, deadline, fed=fed)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -61,6 +66,58 @@ def test_the_deadline_ends_it_and_says_so() -> None:
     began = time.monotonic()
     assert start("sleep 60", deadline=1).wait(10) == 124
     assert time.monotonic() - began < 3
+
+
+def test_what_ignores_the_deadline_is_killed_soon_after(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    began = time.monotonic()
+    process = start(f"{STUBBORN} echo $$ >{marker}; while :; do sleep 0.2; done", deadline=1)
+    assert process.wait(10) == 137 and time.monotonic() - began < 4
+    assert not alive(marker)
+
+
+def test_without_a_deadline_it_runs_on() -> None:
+    assert start("sleep 1.2; exit 4", deadline=0).wait(10) == 4
+
+
+def test_what_it_left_in_the_background_ends_with_it(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    process = start(f"sleep 60 >/dev/null 2>&1 & echo $! >{marker}")
+    assert process.wait(5) == 0
+    wait_for(lambda: not alive(marker))
+
+
+def test_a_daemon_with_a_session_of_its_own_stays(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    inner = f"setsid sh -c 'echo $$ >{marker}.new; mv {marker}.new {marker}; exec sleep 5'"
+    process = start(f"{inner} >/dev/null 2>&1 </dev/null & while ! [ -e {marker} ]; do :; done")
+    assert process.wait(10) == 0
+    assert alive(marker)
+    subprocess.run(["kill", marker.read_text().strip()], check=True)
+
+
+def test_it_reads_what_it_is_fed_and_no_more() -> None:
+    data = bytes(range(256)) * 4000
+    process = start("sha256sum; exit 6", fed=len(data))
+    assert process.stdin and process.stdout
+    process.stdin.write(data)
+    process.stdin.flush()  # and stays open: that is how it knows that we are there
+    assert process.stdout.read().split()[0].decode() == hashlib.sha256(data).hexdigest()
+    assert process.wait(5) == 6
+
+
+def test_half_an_input_starts_nothing(tmp_path: Path) -> None:
+    process = start(f"touch {tmp_path}/begun", fed=10)
+    out, err = process.communicate(b"half", timeout=5)
+    assert process.returncode == 125 and b"did not arrive whole" in err
+    assert not (tmp_path / "begun").exists()
+
+
+def test_as_root_the_guard_is_root_too() -> None:
+    """Only root can end what root runs."""
+    line = guarded("id", 5, sudo=True)
+    assert shlex.split(line)[:6] == ["exec", "sudo", "-n", "--", "sh", "-c"]
+    assert "sudo" not in shlex.split(line)[6]
 
 
 def test_its_exit_code_and_quotes_come_through() -> None:

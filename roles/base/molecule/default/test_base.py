@@ -33,6 +33,11 @@ def test_sudo_is_for_those_who_were_given_it(host):
     assert host.run("sudo -u deploy sudo -n id -u").rc != 0
 
 
+def test_who_belongs_to_the_journals_group_reads_it(host):
+    read = host.run("sudo -u deploy journalctl --lines=1 --output=json --no-pager")
+    assert read.rc == 0 and "__REALTIME_TIMESTAMP" in read.stdout and not read.stderr
+
+
 def test_nobody_logs_in_with_a_password_or_as_root(host):
     effective = host.run("sshd -T").stdout
     assert "passwordauthentication no" in effective

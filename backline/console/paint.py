@@ -1,0 +1,36 @@
+"""Colours for lines that come by the thousand, where rich would take longer than the hosts do."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from typing import TextIO
+
+RESET = "\x1b[0m"
+STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
+STYLES["dim"] = "\x1b[2m"
+HOSTS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)
+"""Of a host's name: none is red, which means trouble."""
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+def wanted(file: TextIO) -> bool:
+    """Colours go to terminals, unless $NO_COLOR is set."""
+    return file.isatty() and not os.environ.get("NO_COLOR")
+
+
+def paint(text: str, style: str, on: bool) -> str:
+    """`text` in a style, if colours are on."""
+    return f"{STYLES[style]}{text}{RESET}" if on and style else text
+
+
+def host(name: str, width: int, on: bool) -> str:
+    """A host's name in a column, in a colour that is its own as long as it has this name."""
+    text = name.ljust(width)
+    return f"\x1b[{HOSTS[zlib.crc32(name.encode()) % len(HOSTS)]}m{text}{RESET}" if on else text
+
+
+def plain(text: str) -> str:
+    """`text` without characters that steer a terminal: whoever fills a log may have put them there."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -1,0 +1,149 @@
+"""What came of a command, host by host. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from backline.errors import BacklineError
+from backline.transport.port import DeadlinePassed, HostError, Reply, Unreachable
+
+State = Literal["ok", "failed", "timeout", "unreachable", "interrupted", "skipped"]
+WORDS: dict[State, str] = {
+    "failed": "failed",
+    "timeout": "not done in time",
+    "unreachable": "unreachable",
+    "interrupted": "interrupted",
+    "skipped": "not begun",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One host's part.
+
+    `state`: ok (it ended with 0), failed (another exit code), timeout (it was ended), unreachable
+    (what it did is not known), interrupted (we were; it was ended), skipped (it was not begun).
+    `code`: the exit code, None when there is none. `why`: in words, for states without a code, and
+    `kind`: the same for programs. `cut`: there was more output than was kept. `seconds`: from its
+    turn to its end.
+    """
+
+    host: str
+    state: State
+    code: int | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    seconds: float = 0.0
+    why: str = ""
+    kind: str = ""
+    hint: str = ""
+    cut: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """It ended with 0."""
+        return self.state == "ok"
+
+    @property
+    def out(self) -> str:
+        """Its standard output as text, without the last line's end."""
+        return self.stdout.decode(errors="replace").rstrip("\n")
+
+    @property
+    def err(self) -> str:
+        """Its standard error as text, without the last line's end."""
+        return self.stderr.decode(errors="replace").rstrip("\n")
+
+    def as_json(self) -> dict[str, Any]:
+        """The NDJSON line."""
+        return {
+            "schema_version": 1,
+            "event": "result",
+            "host": self.host,
+            "state": self.state,
+            "code": self.code,
+            "stdout": self.stdout.decode(errors="replace"),
+            "stderr": self.stderr.decode(errors="replace"),
+            "cut": self.cut,
+            "seconds": round(self.seconds, 3),
+            "error": {"code": self.kind, "message": self.why} if self.why else None,
+        }
+
+
+def of_reply(host: str, reply: Reply, seconds: float) -> Result:
+    """The result of a command that ended by itself."""
+    state: State = "failed" if reply.code else "ok"
+    hint = ""
+    if reply.code and reply.stderr.startswith(b"sudo: "):
+        hint = "--sudo logs in as the inventory's ansible_user, whom sudo has to allow everything"
+    return Result(
+        host, state, reply.code, reply.stdout, reply.stderr, seconds, hint=hint, cut=reply.cut
+    )
+
+
+def of_error(host: str, error: HostError, seconds: float) -> Result:
+    """The result of a host that gave none, or was not done in time."""
+    if isinstance(error, DeadlinePassed):
+        out, err, cut = error.reply.stdout, error.reply.stderr, error.reply.cut
+        return Result(
+            host, "timeout", None, out, err, seconds, error.message, error.code, error.hint, cut
+        )
+    state: State = "unreachable" if isinstance(error, Unreachable) else "failed"
+    return Result(
+        host, state, None, b"", b"", seconds, error.message, error.code, error.hint, False
+    )
+
+
+class Results(tuple[Result, ...]):
+    """The results of all hosts, in inventory order."""
+
+    @overload  # type: ignore[override]
+    def __getitem__(self, key: str) -> Result: ...
+    @overload
+    def __getitem__(self, key: int) -> Result: ...
+    def __getitem__(self, key: str | int) -> Result:
+        """By number, or by the name of the host (KeyError when it was not asked)."""
+        if isinstance(key, int):
+            return super().__getitem__(key)
+        for result in self:
+            if result.host == key:
+                return result
+        raise KeyError(key)
+
+    @property
+    def ok(self) -> bool:
+        """Every host ended with 0."""
+        return all(result.ok for result in self)
+
+    def hosts(self, *states: State) -> list[str]:
+        """The hosts in one of these states."""
+        return [result.host for result in self if result.state in states]
+
+    def check(self) -> Results:
+        """Itself, when every host ended with 0. Raises BacklineError (1), naming those that did not."""
+        error = failure(self)
+        if error:
+            raise error
+        return self
+
+
+def failure(results: Iterable[Result]) -> BacklineError | None:
+    """What went wrong, in one sentence; None when nothing did."""
+    found = list(results)
+    bad = [result for result in found if not result.ok]
+    if not bad:
+        return None
+    counts = [
+        f"{sum(result.state == state for result in bad)} {word}"
+        for state, word in WORDS.items()
+        if any(result.state == state for result in bad)
+    ]
+    unknown = any(result.state == "unreachable" for result in bad)
+    return BacklineError(
+        f"{', '.join(counts)} of {len(found)} {'host' if len(found) == 1 else 'hosts'}",
+        hosts=[result.host for result in bad],
+        state="what the unreachable hosts did is not known" if unknown else "",
+        hint=next((result.hint for result in bad if result.hint), ""),
+    )

@@ -1,0 +1,1 @@
+"""The journals of many hosts as one."""

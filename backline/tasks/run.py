@@ -1,0 +1,210 @@
+"""Any command on many hosts."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+
+from backline.errors import BacklineError, Exit
+from backline.tasks.command import say
+from backline.tasks.operator import (
+    ENV_HELP,
+    JSON_HELP,
+    ON_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    operation,
+)
+
+if TYPE_CHECKING:
+    from backline.api import Selection
+    from backline.console.answers import View
+    from backline.console.progress import Progress
+    from backline.operations.adhoc.command import Job
+    from backline.operations.adhoc.results import Result
+
+INPUT_SECONDS = 2.0
+CHUNK = 1 << 16
+
+
+@operation(
+    positional=["command"],
+    help={
+        "command": "one string, given to `sh -c` on each host",
+        "env": ENV_HELP,
+        "on": ON_HELP + "; `all` for all",
+        "sudo": "as root: logs in as the inventory's ansible_user, whom sudo allows it",
+        "fanout": "at most so many hosts at a time (default: all of them)",
+        "timeout": "seconds for each host, the connection included; then the command is ended there",
+        "stream": "show each line as it comes, behind its host's name",
+        "fold": "show hosts that said the same together (the default)",
+        "diff": "as --fold; who differs from the majority is shown by how",
+        "outdir": "a folder for all that each host wrote: HOST.out, and HOST.err if there is any",
+        "max_fail": "begin no other host after so many failures (with --fanout)",
+        "json": JSON_HELP,
+        "dry_run": "show the hosts and the command and end; no connection is opened",
+        "yes": YES_HELP,
+        "message": "why: kept in the audit trail",
+    },
+)
+def run(
+    c: Context,
+    command: str,
+    env: str = "",
+    on: str = "",
+    sudo: bool = False,
+    fanout: int = 0,
+    timeout: int = 60,
+    stream: bool = False,
+    fold: bool = False,
+    diff: bool = False,
+    outdir: str = "",
+    max_fail: int = 0,
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """Run a command on hosts. What is piped in is its input on each. Exit 1 unless all ended with 0."""
+    from backline.api import Fleet
+    from backline.operations.adhoc.command import Job
+
+    if command in ("--help", "-h"):  # invoke takes what comes first for the command
+        raise BacklineError("help comes before the task's name", hint="fab --help run")
+    if stream + fold + diff + json > 1:
+        raise BacklineError("--stream, --fold, --diff and --json are ways to show: choose one")
+    with Fleet(environment(env)) as fleet:
+        selected = fleet.on(required(on))
+        job = Job(command, float(timeout), fanout, max_fail, sudo)
+        job.check()
+        if dry_run:
+            show_plan(selected, job, json)
+            return
+        confirm(fleet.environment, len(selected.hosts), yes, json)
+        job = Job(command, float(timeout), fanout, max_fail, sudo, piped())
+        how = "stream" if stream else "diff" if diff else "json" if json else "fold"
+        carry_out(selected, job, how, outdir, message)
+
+
+def required(on: str) -> str:
+    """The pattern of --on; there is no default: what may hurt says where."""
+    if not on.strip():
+        raise BacklineError(
+            "on which hosts? --on PATTERN says so",
+            state="nothing was run",
+            hint="--on all means every host of the environment",
+        )
+    return on
+
+
+def show_plan(selected: Selection, job: Job, as_json: bool) -> None:
+    """What would be run where."""
+    from backline import console, selection
+
+    if as_json:
+        what = {"command": job.command, "sudo": job.sudo, "hosts": list(selected.hosts)}
+        console.line({"schema_version": 1, "event": "plan", **what})
+        return
+    count = len(selected.hosts)
+    print(f"{count} {'host' if count == 1 else 'hosts'}: {selection.fold(selected.hosts)}")
+    print(f"{'as root' if job.sudo else 'as the deploy user'}: {job.command}")
+
+
+def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message: str = "") -> None:
+    """Runs the job and shows what comes. Raises BacklineError when not every host ended with 0."""
+    from backline.console.answers import Unheard
+    from backline.console.progress import Progress
+    from backline.operations.adhoc.results import failure
+
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(selected.hosts, silent=how == "json"))
+        shown = Unheard(view(how, progress, selected.hosts))
+        ears = _ears(shown, progress, how, outdir, selected.hosts)
+        work, results = selected.carry_out(job, message, **ears)
+        shown.end()
+    error = failure(results)
+    if work.interrupted:
+        raise BacklineError(
+            f"interrupted: {error.message if error else 'every host was done'}",
+            hosts=named(error.hosts if error else (), how),
+            state="what was running on the hosts was ended",
+            exit_code=Exit.INTERRUPTED,
+        )
+    if error:
+        error.hosts = named(error.hosts, how)
+        raise error
+
+
+def view(how: str, progress: Progress, hosts: tuple[str, ...]) -> View:
+    """The way to show results: stream, fold, diff or json."""
+    from backline.console.answers import AsJson, Folded, Streamed
+
+    if how == "stream":
+        return Streamed(progress, hosts)
+    return AsJson() if how == "json" else Folded(progress, differences=how == "diff")
+
+
+def _ears(
+    shown: View, progress: Progress, how: str, outdir: str, hosts: tuple[str, ...]
+) -> dict[str, Any]:
+    """Who hears of what: the view, the count of hosts, the files of --outdir."""
+    from pathlib import Path
+
+    listening = [shown.heard] if how == "stream" else []
+    if outdir:
+        from backline.transport.outdir import Outdir
+
+        files = Outdir(Path(outdir))
+        for host in hosts:
+            files.begin(host)
+        listening.append(files.heard)
+
+    def heard(host: str, stream: str, data: bytes) -> None:
+        for each in listening:
+            each(host, stream, data)
+
+    def told(result: Result) -> None:
+        progress.done(result.host)
+        shown.take(result)
+
+    return {"told": told, "quiet": shown.quiet, "heard": heard if listening else None}
+
+
+def named(hosts: tuple[str, ...], how: str) -> tuple[str, ...]:
+    """Hosts as an error names them: folded for people, one by one for programs."""
+    from backline import selection
+
+    return (selection.fold(hosts),) if hosts and how != "json" else hosts
+
+
+def piped() -> bytes:
+    """What is piped or redirected into us: the input of the command. BacklineError when it is too much.
+
+    Whatever else stdin is (a terminal, /dev/null, a socket of some supervisor) is left alone.
+    """
+    from backline.operations.adhoc.command import STDIN_MOST
+
+    try:
+        kind = os.fstat(0).st_mode
+    except OSError:
+        return b""
+    if not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)):
+        return b""
+    whole, told, began = bytearray(), False, time.monotonic()
+    while len(whole) <= STDIN_MOST:
+        if not told and not select.select([0], [], [], INPUT_SECONDS)[0]:
+            say("waiting for the input to end; for a command without input: </dev/null")
+            told = True
+        data = os.read(0, CHUNK)
+        if not data:
+            break
+        whole += data
+        told = told or time.monotonic() - began > INPUT_SECONDS
+    return bytes(whole)

@@ -1,0 +1,312 @@
+"""A prompt for commands on many hosts, whose connections stay open."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from backline.errors import BacklineError, Exit
+from backline.tasks import run as one
+from backline.tasks.operator import (
+    ENV_HELP,
+    JSON_HELP,
+    ON_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    operation,
+)
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from backline.api import Fleet, Selection
+
+DEEPEST = 8
+"""Files that include each other end here."""
+
+
+@operation(
+    help={
+        "env": ENV_HELP,
+        "on": ON_HELP + "; `all` for all",
+        "sudo": "everything as root: logs in as the inventory's ansible_user",
+        "fanout": "at most so many hosts at a time (default: all of them)",
+        "timeout": "seconds that each host may take for a command",
+        "json": JSON_HELP,
+        "yes": YES_HELP,
+        "message": "why: kept in the audit trail, with each command",
+    },
+)
+def shell(
+    c: Context,
+    env: str = "",
+    on: str = "",
+    sudo: bool = False,
+    fanout: int = 0,
+    timeout: int = 60,
+    json: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    r"""Run commands at a prompt, on connections that stay open. \help says what else can be typed."""
+    from backline.api import Fleet
+
+    for number in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C ends a command, these end the shell
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _leave)
+    with Fleet(environment(env)) as fleet:
+        options = Options(sudo, fanout, float(timeout), "json" if json else "fold", message)
+        session = Session(fleet, options)
+        session.select(one.required(on), yes)
+        if sys.stdin.isatty():
+            session.talk()
+        else:
+            session.follow(sys.stdin, "input")
+            session.verdict()
+
+
+@dataclass
+class Options:
+    """What holds for every command until it is set otherwise."""
+
+    sudo: bool
+    fanout: int
+    timeout: float
+    how: str
+    message: str
+    timing: bool = False
+
+
+class Session:
+    """One sitting at the prompt."""
+
+    def __init__(self, fleet: Fleet, options: Options) -> None:
+        self.fleet, self.options = fleet, options
+        self.failed = 0
+        self._confirmed: set[str] = set()
+        self._depth = 0
+
+    def select(self, pattern: str, yes: int = 0) -> None:
+        """Makes the hosts of a pattern the selection, once they are confirmed."""
+        self.selected = self._confirm(self.fleet.on(pattern), yes)
+
+    def talk(self) -> None:
+        """Reads from the terminal until it is left. What is wrong with a line does not end it."""
+        prompt = _Prompt(self.fleet)
+        names = self.fleet.environment.name
+        while True:
+            count = len(self.selected.hosts)
+            try:
+                self.do(prompt.ask(f"{names} {self.selected.pattern} ({count})> "))
+            except EOFError:
+                print(file=sys.stderr)
+                return
+            except KeyboardInterrupt:
+                print("^C", file=sys.stderr)
+            except Left:
+                return
+            except BacklineError as error:
+                _tell(error)
+
+    def follow(self, lines: Iterable[str], source: str) -> None:
+        """Does lines that nobody types. A line that means nothing ends it: BacklineError."""
+        for number, text in enumerate(lines, start=1):
+            try:
+                self.do(text)
+            except Left:
+                return
+            except BacklineError as error:
+                if not isinstance(error, Failed):
+                    raise BacklineError(
+                        f"{source}, line {number}: {error.message}",
+                        hosts=error.hosts,
+                        state=error.state or "the lines before it were done",
+                        hint=error.hint,
+                        exit_code=error.exit_code,
+                    ) from None
+                _tell(error)
+                if error.exit_code == Exit.INTERRUPTED:
+                    raise
+
+    def verdict(self) -> None:
+        """Raises BacklineError (1) when a command failed anywhere."""
+        if self.failed:
+            raise BacklineError(
+                f"{self.failed} {'command' if self.failed == 1 else 'commands'} did not end with 0 "
+                "on every host"
+            )
+
+    def do(self, text: str) -> None:
+        """One line. Raises Failed for a command, BacklineError for a line that cannot be done, and
+        Left."""
+        from backline.operations.adhoc import line
+
+        meant = line.parse(text)
+        if meant.kind == "run":
+            self._run(meant.text, meant.where)
+        elif meant.kind == "include":
+            self._include(Path(meant.text).expanduser())
+        elif meant.kind == "set":
+            self._set(meant.where, meant.text)
+
+    def _run(self, command: str, where: str) -> None:
+        from backline.operations.adhoc.command import Job
+
+        selected = self._confirm(self.fleet.on(where)) if where else self.selected
+        options = self.options
+        job = Job(command, options.timeout, options.fanout, sudo=options.sudo, kept=True)
+        began = time.monotonic()
+        try:
+            one.carry_out(selected, job, options.how, message=options.message)
+        except BacklineError as error:
+            self.failed += 1
+            raise Failed(error) from None
+        finally:
+            if options.timing:
+                seconds = time.monotonic() - began
+                print(f"  {seconds:.3f} s, {len(selected.hosts)} hosts", file=sys.stderr)
+
+    def _include(self, path: Path) -> None:
+        if self._depth >= DEEPEST:
+            raise BacklineError(f"files include each other, {DEEPEST} deep: {path}")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BacklineError(f"cannot read {path}: {error}", state="nothing was run") from None
+        self._depth += 1
+        try:
+            self.follow(lines, str(path))
+        finally:
+            self._depth -= 1
+
+    def _set(self, name: str, value: str) -> None:
+        from backline import selection
+        from backline.operations.adhoc import line
+
+        options = self.options
+        if name == "quit":
+            raise Left
+        if name == "help":
+            width = max(map(len, line.HELP))
+            for word, text in line.HELP.items():
+                print(f"  {word:{width}}  {text}", file=sys.stderr)
+        elif name == "on":
+            if value:
+                self.select(value)
+            print(f"  {selection.fold(self.selected.hosts)}", file=sys.stderr)
+        elif name == "timing":
+            options.timing = not options.timing
+            print(f"  timing is {'on' if options.timing else 'off'}", file=sys.stderr)
+        elif name == "timeout":
+            if not value.isdigit() or not 1 <= int(value) <= 86400:
+                raise BacklineError(r"\timeout takes a number of seconds from 1 to 86400")
+            options.timeout = float(value)
+        elif options.how != "json":
+            options.how = name
+
+    def _confirm(self, selected: Selection, yes: int = 0) -> Selection:
+        """Asks about hosts that nobody has confirmed in this sitting yet."""
+        new = set(selected.hosts) - self._confirmed
+        if new:
+            confirm(self.fleet.environment, len(selected.hosts), yes, self.options.how == "json")
+            self._confirmed |= new
+        return selected
+
+
+class Left(Exception):
+    """The operator has had enough."""
+
+
+class Failed(BacklineError):
+    """A command that did not end with 0 on every host: no reason to end the sitting."""
+
+    def __init__(self, error: BacklineError) -> None:
+        super().__init__(
+            error.message,
+            hosts=error.hosts,
+            state=error.state,
+            hint=error.hint,
+            exit_code=error.exit_code,
+        )
+
+
+class _Prompt:
+    """The terminal's line, with history (kept per environment) and completion."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._hosts = list(fleet.environment.hosts)
+        self._groups = list(fleet.environment.groups)
+        self._history = _history(fleet.environment.name)
+        self._found: list[str] = []
+        with suppress(ImportError):
+            import readline
+
+            readline.set_completer_delims(" \t\n,:&!@")
+            readline.set_completer(self._complete)
+            readline.parse_and_bind("tab: complete")
+            readline.set_history_length(2000)
+            with suppress(OSError):
+                readline.read_history_file(self._history)
+
+    def ask(self, prompt: str) -> str:
+        """The next line. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+        text = input(prompt)
+        with suppress(ImportError, OSError):
+            import readline
+
+            self._history.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._history.touch(mode=0o600)
+            readline.write_history_file(self._history)
+        return text
+
+    def _complete(self, text: str, number: int) -> str | None:
+        import readline
+
+        from backline.operations.adhoc import line
+
+        if number == 0:
+            before = readline.get_line_buffer()[: readline.get_endidx()]
+            # readline wants what takes the place of its own word, which begins after a delimiter.
+            begin = readline.get_begidx()
+            if before.startswith("!include "):
+                self._found = list(_files(text))
+            else:
+                found = line.completions(before, self._hosts, self._groups)
+                self._found = [word[1:] if begin and word[:1] in "!" else word for word in found]
+        return self._found[number] if number < len(self._found) else None
+
+
+def _history(env: str) -> Path:
+    from backline import places
+
+    return places.records(env) / "shell_history"
+
+
+def _files(begin: str) -> Iterator[str]:
+    path = Path(begin).expanduser()
+    folder, stem = (path, "") if begin.endswith("/") or not begin else (path.parent, path.name)
+    with suppress(OSError):
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith(stem):
+                yield f"{entry}/" if entry.is_dir() else str(entry)
+
+
+def _tell(error: BacklineError) -> None:
+    """What went wrong with one line, shorter than at the end of a task."""
+    where = f": {', '.join(error.hosts)}" if error.hosts else ""
+    print(f"error: {error.message}{where}", file=sys.stderr)
+    for text in filter(None, (error.state, error.hint)):
+        print(f"  {text}", file=sys.stderr)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(int(Exit.INTERRUPTED))

@@ -1,0 +1,55 @@
+"""Commands that were run on hosts, in the chain of all runs made from here."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from backline import places
+from backline.errors import BacklineError
+from backline.transport.runlog import RunLog
+
+PATIENCE = 5.0
+Ended = Callable[[int, Sequence[str]], None]
+
+
+@contextmanager
+def recorded(
+    env: str, message: str, what: Mapping[str, Any], hosts: Sequence[str]
+) -> Iterator[Ended]:
+    """Writes down who is about to do what, where and why; the block tells how it ended.
+
+    What cannot be written down is not done: BacklineError. The end is written when it can be.
+    """
+    user = getpass.getuser()
+    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{user}-{secrets.token_hex(2)}"
+    who = {"actor": f"{user}@{socket.gethostname()}", "message": message}
+    try:
+        _add(env, {"event": "command", "run": run, **who, **what, "hosts": list(hosts)})
+    except OSError as error:
+        raise BacklineError(
+            f"the audit trail cannot be written: {error}",
+            state="nothing was run",
+            hint=f"look at {places.audit(env)}",
+        ) from None
+    ended = {"exit_code": 1, "failed": list(hosts)}
+
+    def end(code: int, failed: Sequence[str]) -> None:
+        ended.update(exit_code=code, failed=list(failed))
+
+    try:
+        yield end
+    finally:
+        with suppress(OSError, BacklineError):
+            _add(env, {"event": "commanded", "run": run, **ended})
+
+
+def _add(env: str, entry: Mapping[str, Any]) -> None:
+    with RunLog(places.audit(env), patience=PATIENCE) as log:
+        log.add({"time": round(time.time(), 3), **entry})

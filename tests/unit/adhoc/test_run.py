@@ -1,0 +1,236 @@
+"""`fab run` against real sshds: what comes back, and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from loop import COUNT, Place, ended, wait_for
+
+from backline.api import Fleet
+from backline.inventory import load
+
+ALL = f"h[1-{COUNT}]"
+
+
+def result(line: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(line)
+    return found
+
+
+def test_hosts_that_say_the_same_are_folded(place: Place) -> None:
+    done = place.fab("run", "echo same; echo oops >&2", "--on", "apps")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"── {ALL}  4 hosts, exit 0", "same", "stderr: oops"]
+
+
+def test_exit_codes_and_unreachable_hosts_are_told_apart(place: Place) -> None:
+    command = 'case $SSH_CONNECTION in *" 127.0.1.2 "*) exit 3;; esac; echo well'
+    done = place.fab("run", command, "--on", "all")
+    assert done.returncode == 1
+    heads = [line for line in done.stdout.splitlines() if line.startswith("──")]
+    assert heads == [
+        "── h[1,3-4]  3 hosts, exit 0",
+        "── h2  1 host, exit 3",
+        "── dead  1 host, unreachable (refused)",
+    ]
+    assert "1 failed, 1 unreachable of 5 hosts" in done.stderr and "hosts: dead,h2" in done.stderr
+
+
+def test_differences_are_from_the_majority(place: Place) -> None:
+    command = 'echo one; case $SSH_CONNECTION in *" 127.0.1.2 "*) echo TWO;; *) echo two;; esac'
+    lines = place.fab("run", command, "--on", "apps", "--diff").stdout.splitlines()
+    assert lines[:3] == ["── h[1,3-4]  3 hosts, exit 0", "one", "two"]
+    assert lines[3] == "── h2  1 host, exit 0" and lines[-2:] == ["-two", "+TWO"]
+
+
+def test_lines_are_streamed_as_they_come(place: Place) -> None:
+    process = subprocess.Popen(
+        [*place.argv, "run", "echo now; printf later; sleep 20", "--on", "h1", "--stream"],
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdout
+    began = time.monotonic()
+    assert process.stdout.readline() == b"h1 | now\n"
+    assert time.monotonic() - began < 15
+    process.send_signal(signal.SIGINT)
+    assert b"h1 | later\n" in process.stdout.read()
+    assert process.wait(10) == 130
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        """printf '%s' "it's \\"quoted\\"" '$HOME' \\\\ `echo x`""",
+        "printf '%s' 'a\nb;c|d&e' \"${NONE-none}\"",
+        "printf %s $((6 * 7)) ; # a comment",
+        "cat <<'END'\n$not 'expanded'\nEND",
+    ],
+)
+def test_quoting_survives(place: Place, command: str) -> None:
+    here = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    done = place.fab("run", command, "--on", "h1", "--json")
+    assert result(done.stdout)["stdout"] == here
+
+
+def test_input_reaches_every_host_whole(place: Place) -> None:
+    data = os.urandom(3_000_000)
+    done = place.fab("run", "sha256sum", "--on", "h1,h2", stdin=data)
+    digest = subprocess.run(["sha256sum"], input=data, capture_output=True).stdout.decode()
+    assert done.stdout.splitlines() == ["── h[1-2]  2 hosts, exit 0", digest.strip()], done.stderr
+
+
+def test_input_that_is_too_long_runs_nothing(place: Place) -> None:
+    done = place.fab("run", "cat", "--on", "h1", stdin=b"x" * ((16 << 20) + 1))
+    assert done.returncode == 1 and "longer than 16 MiB" in done.stderr
+
+
+def test_no_input_is_no_input(place: Place) -> None:
+    assert place.fab("run", "cat; echo end", "--on", "h1").stdout.splitlines()[1:] == ["end"]
+
+
+def test_a_deadline_ends_what_runs_there_and_others_are_shown(place: Place, tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    command = (
+        f'case $SSH_CONNECTION in *" 127.0.1.1 "*) echo begun; sh -c "echo \\$\\$ >{marker}; '
+        'sleep 60; :" & wait;; esac'
+    )
+    began = time.monotonic()
+    done = place.fab("run", command, "--on", "apps", "--timeout", "3")
+    took = time.monotonic() - began
+    assert done.returncode == 1 and "1 not done in time of 4 hosts" in done.stderr
+    assert "── h1  1 host, not done in time\nbegun\n" in done.stdout
+    assert took < 3 + 2 + 3, f"{took} s"  # and what it takes to start on a busy machine
+    assert ended(marker)
+
+
+def test_a_killed_operator_leaves_nothing_on_the_hosts(place: Place, tmp_path: Path) -> None:
+    for number in (signal.SIGKILL, signal.SIGHUP, signal.SIGINT):
+        marker = tmp_path / f"pid{number}"
+        process = subprocess.Popen(
+            [*place.argv, "run", f"sh -c 'echo $$ >{marker}; sleep 60; :'", "--on", "h1"],
+            env=place.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        wait_for(lambda marker=marker: marker.exists() and marker.read_text())  # type: ignore[misc]
+        process.send_signal(number)
+        _, said = process.communicate(timeout=10)
+        assert process.returncode == (-9 if number == signal.SIGKILL else 130)
+        assert ended(marker), number
+        if number != signal.SIGKILL:
+            assert b"what was running on the hosts was ended" in said
+
+
+def test_a_typing_error_never_means_all(place: Place) -> None:
+    for words in (["--on", "aps"], ["--on", ""], [], ["--on", "apps:!h99"]):
+        done = place.fab("run", "echo ran", *words)
+        assert done.returncode == 1 and "ran" not in done.stdout, words
+        assert "next: " in done.stderr
+
+
+def test_dash_h_selects(place: Place) -> None:
+    done = place.fab("-H", "even", "run", "echo x")
+    assert done.stdout.startswith("── h[2,4]  2 hosts, exit 0"), done.stderr
+
+
+def test_a_dry_run_connects_to_nobody(place: Place) -> None:
+    done = place.fab("run", "echo x", "--on", "all", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "5 hosts: dead,h[1-4]\nas the deploy user: echo x\n"
+
+
+def test_files_hold_all_that_each_host_wrote(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "h1.err").write_text("of an earlier run")
+    command = 'head -c 3000000 /dev/zero; [ -z "${SSH_CONNECTION##*127.0.1.2 *}" ] && echo x >&2'
+    done = place.fab("run", command, "--on", "h1,h2", "--outdir", str(tmp_path), "--json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["h1.out", "h2.err", "h2.out"]
+    assert (tmp_path / "h1.out").stat().st_size == 3_000_000
+    kept = [result(line) for line in done.stdout.splitlines()[:2]]
+    assert all(entry["cut"] and len(str(entry["stdout"])) == 1 << 20 for entry in kept)
+
+
+def test_no_host_is_begun_after_too_many_failures(place: Place) -> None:
+    done = place.fab("run", "exit 1", "--on", "apps", "--fanout", "1", "--max-fail", "2", "--json")
+    states = [result(line).get("state") for line in done.stdout.splitlines()]
+    assert states[:4] == ["failed", "failed", "skipped", "skipped"]
+
+
+def test_what_ignores_its_deadline_is_late_as_well(place: Place) -> None:
+    command = "trap '' TERM; while :; do sleep 0.1; done"
+    done = place.fab("run", command, "--on", "h1", "--timeout", "2", "--json")
+    found = result(done.stdout.splitlines()[0])
+    assert found["state"] == "timeout" and float(str(found["seconds"])) < 4
+
+
+def test_a_command_goes_on_when_nobody_reads_any_more(place: Place, tmp_path: Path) -> None:
+    command = f"echo 1; sleep 1; echo 2; sleep 0.5; touch {tmp_path}/done; exit 3"
+    words = f'{place.argv[0]} run "$COMMAND" --on h1 --stream | head -n 1'
+    done = subprocess.run(
+        ["bash", "-c", f"{words}; exit ${{PIPESTATUS[0]}}"],
+        env={**place.environment, "COMMAND": command},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stdout == b"h1 | 1\n" and (tmp_path / "done").exists()
+    assert done.returncode == 1 and b"1 failed of 1 host" in done.stderr
+
+
+def test_as_root_it_is_ansibles_user_who_asks_sudo(place: Place) -> None:
+    sudo = place.programs / "sudo"
+    sudo.write_text('#!/bin/sh\n[ "$1 $2" = "-n --" ] || exit 1\nshift 2; BECAME=root exec "$@"\n')
+    sudo.chmod(0o755)
+    say = "echo became=${BECAME-nobody}"
+    assert "became=root" in place.fab("run", say, "--on", "h1", "--sudo").stdout
+    assert "became=nobody" in place.fab("run", say, "--on", "h1").stdout
+    sudo.write_text("#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n")
+    refused = place.fab("run", say, "--on", "h1", "--sudo")
+    assert refused.returncode == 1 and "ansible_user" in refused.stderr
+    sudo.unlink()
+    environment = load("loop", place.root / "inventory")
+    hosts = {name: replace(host, admin="ada") for name, host in environment.hosts.items()}
+    with Fleet(replace(environment, hosts=hosts)) as fleet:
+        assert fleet.reach(sudo=True).targets["h1"].user == "ada"
+        assert fleet.reach().targets["h1"].user == environment.hosts["h1"].user
+
+
+def test_every_command_is_in_the_audit_trail(place: Place) -> None:
+    place.fab("run", "exit 9", "--on", "h1", "--message", "to see")
+    begin, end = place.audit[-2:]
+    assert (begin["event"], begin["command"], begin["on"]) == ("command", "exit 9", "h1")
+    assert begin["message"] == "to see" and begin["hosts"] == ["h1"] and begin["actor"]
+    assert (end["run"], end["exit_code"], end["failed"]) == (begin["run"], 1, ["h1"])
+    assert place.fab("audit.verify", "--local").returncode == 0
+    listed = place.fab("audit.show", "--commands", "--limit", "1").stdout
+    assert "failed on h1  exit 9" in listed and "why: to see" in listed and "on h1" in listed
+    found = result(place.fab("audit.show", "--commands", "--limit", "1", "--json").stdout)
+    assert (found["command"], found["exit_code"], found["failed"]) == ("exit 9", 1, ["h1"])
+
+
+def test_a_wrong_host_key_stops_that_host_alone(place: Place) -> None:
+    known = place.root / "inventory" / "loop" / "known_hosts"
+    right = known.read_text()
+    lines = right.splitlines()
+    other = subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(place.root / "other")], check=True
+    )
+    assert other.returncode == 0
+    key = " ".join((place.root / "other.pub").read_text().split()[:2])
+    try:
+        known.write_text("\n".join([f"{lines[0].split()[0]} {key}", *lines[1:]]) + "\n")
+        done = place.fab("run", "echo x", "--on", "apps")
+    finally:
+        known.write_text(right)
+    assert "── h[2-4]  3 hosts, exit 0" in done.stdout
+    assert "── h1  1 host, unreachable (host_key)" in done.stdout

@@ -1,0 +1,147 @@
+"""`fab shell` against real sshds: connections stay, mistakes do not end a sitting, Ctrl-C ends a command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pexpect
+import pytest
+from loop import COUNT, Place, ended, wait_for, write
+
+WAIT = 25
+
+
+def logins(place: Place) -> int:
+    """How many connections the sshds have let in."""
+    return sum(
+        path.read_text().count("Accepted publickey") for path in place.sshd.folder.glob("*.log")
+    )
+
+
+def talk(place: Place, *words: str) -> pexpect.spawn:
+    child = pexpect.spawn(
+        place.argv[0],
+        ["shell", *words],
+        env={**place.environment, "TERM": "dumb"},
+        timeout=WAIT,
+        encoding="utf-8",
+        dimensions=(40, 200),
+    )
+    child.delaybeforesend = 0
+    return child
+
+
+def test_lines_that_are_piped_in_are_done_on_the_same_connections(place: Place) -> None:
+    before = logins(place)
+    typed = b"echo one\n# said\n\n@h1 echo two\n\\on even\necho three; exit 2\necho four\n"
+    done = place.fab("shell", "--on", "apps", stdin=typed)
+    assert [line for line in done.stdout.splitlines() if line] == [
+        *("── h[1-4]  4 hosts, exit 0", "one", "── h1  1 host, exit 0", "two"),
+        *("── h[2,4]  2 hosts, exit 2", "three", "── h[2,4]  2 hosts, exit 0", "four"),
+    ]
+    assert done.returncode == 1 and "1 command did not end with 0" in done.stderr
+    assert logins(place) - before == COUNT
+
+
+def test_a_line_that_means_nothing_ends_a_script_before_the_rest_of_it(place: Place) -> None:
+    done = place.fab("shell", "--on", "h1", stdin=b"echo a\n@h99 echo b\necho c\n")
+    assert done.returncode == 1 and "input, line 2" in done.stderr
+    assert done.stdout.splitlines()[1:] == ["a"]
+
+
+def test_files_are_included_and_do_not_include_each_other_for_ever(
+    place: Place, tmp_path: Path
+) -> None:
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    inner.write_text("echo inside\n")
+    outer.write_text(f"\\stream\n!include {inner}\n")
+    done = place.fab("shell", "--on", "h1", stdin=f"!include {outer}\necho after\n".encode())
+    assert done.stdout == "h1 | inside\nh1 | after\n", done.stderr
+    outer.write_text(f"!include {outer}\n")
+    done = place.fab("shell", "--on", "h1", stdin=f"!include {outer}\n".encode())
+    assert done.returncode == 1 and "include each other" in done.stderr
+
+
+def test_json_has_a_line_for_each_host_and_command(place: Place) -> None:
+    done = place.fab("shell", "--on", "h1,h2", "--json", stdin=b"echo x\n@h1 echo y\n")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted((entry["host"], entry["stdout"]) for entry in found) == [
+        *(("h1", "x\n"), ("h1", "y\n"), ("h2", "x\n")),
+    ]
+
+
+def test_the_prompt_has_history_and_completion(place: Place) -> None:
+    child = talk(place, "--on", "apps")
+    child.expect_exact("loop apps (4)> ")
+    child.sendline("\\timing")
+    child.expect_exact("timing is on")
+    child.send("@ev\t")
+    child.expect_exact("@even")
+    child.sendline(" echo here")
+    child.expect_exact("── h[2,4]  2 hosts, exit 0")
+    child.expect(r"\d+\.\d\d\d s, 2 hosts")
+    child.sendline("@h99 true")
+    child.expect_exact("'h99' is neither a group nor a host")
+    child.expect_exact("(4)> ")
+    child.sendline("\\quit")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    history = place.root / ".backline" / "loop" / "shell_history"
+    assert "@even echo here" in history.read_text()
+    assert history.stat().st_mode & 0o077 == 0
+
+
+def test_ctrl_c_ends_the_command_there_and_not_the_sitting(place: Place, tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    child = talk(place, "--on", "h1")
+    child.expect_exact("> ")
+    child.sendline(f"sh -c 'echo $$ >{marker}; sleep 60; :'")
+    wait_for(lambda: marker.exists() and marker.read_text())
+    child.sendintr()
+    child.expect_exact("what was running on the hosts was ended")
+    assert ended(marker)
+    child.sendline("echo and on")
+    child.expect_exact("1 host, exit 0")
+    child.expect_exact("and on")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
+def test_a_shell_that_is_killed_leaves_nothing(place: Place, tmp_path: Path, number: int) -> None:
+    marker = tmp_path / "pid"
+    process = subprocess.Popen(
+        [*place.argv, "shell", "--on", "h1"],
+        env=place.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert process.stdin
+    process.stdin.write(f"sh -c 'echo $$ >{marker}; sleep 60; :'\n".encode())
+    process.stdin.close()
+    wait_for(lambda: marker.exists() and marker.read_text())
+    process.send_signal(number)
+    process.wait(10)
+    assert ended(marker)
+
+
+def test_production_is_asked_for_the_number_of_hosts(place: Place) -> None:
+    write(place.root, place.sshd, confirm=True)
+    try:
+        refused = place.fab("shell", "--on", "apps", stdin=b"echo ran\n")
+        assert refused.returncode == 6 and "ran" not in refused.stdout
+        assert place.fab("run", "echo ran", "--on", "apps").returncode == 6
+        wrong = place.fab("run", "echo ran", "--on", "apps", "--yes", "5")
+        assert wrong.returncode == 6 and "ran" not in wrong.stdout
+        assert place.fab("run", "echo ran", "--on", "apps", "--yes", "4").returncode == 0
+        # Answered for these four; a line for others is asked about again.
+        typed = b"echo ran\n@h1 echo again\n@dead echo never\n"
+        done = place.fab("shell", "--on", "apps", "--yes", "4", stdin=typed)
+        assert done.returncode == 6 and "again" in done.stdout and "never" not in done.stdout
+    finally:
+        write(place.root, place.sshd)
