@@ -131,7 +131,8 @@ def _private_key(path: Path) -> dict[str, Any]:
     """
     try:
         return {"pkey": pins.private_key(path), "look_for_keys": False, "allow_agent": False}
-    except paramiko.PasswordRequiredException:
+    # OpenSSH's own format says it by a TypeError.
+    except (paramiko.PasswordRequiredException, TypeError):
         return {"look_for_keys": False, "allow_agent": True}
 
 
