@@ -251,6 +251,14 @@ OLD = {"USER": "app", "PASSWORD": "old", "KEY": "k-old"}
 NEW = {"USER": "app", "PASSWORD": "new", "KEY": "k-new"}
 
 
+def test_a_daemon_is_stale_whose_package_was_unpacked_after_it_started() -> None:
+    """As RabbitMQ's, whose code is in no file that stays open."""
+    units = {"rabbitmq-server.service": (100.0, "/lib/r"), "cron.service": (300.0, "/lib/c")}
+    units["patroni.service"] = (100.0, "/etc/systemd/system/patroni.service")
+    unpacked = {"/lib/r": 200.0, "/lib/c": 200.0}
+    assert STALE.replaced_since(units, unpacked) == {"rabbitmq-server.service"}
+
+
 def test_an_environment_file_is_read_as_it_was_written() -> None:
     text = '# Ansible managed\nURL="amqp://a:b\\"c\\\\d@x"\nEMPTY=""\nnot a line\n'
     assert ROTATION.environment(text) == {"URL": 'amqp://a:b"c\\d@x', "EMPTY": ""}
