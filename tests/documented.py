@@ -68,13 +68,17 @@ def _split(line: str) -> list[list[str]]:
 def refusal(words: list[str]) -> str:
     """Why `fab` or `inv` itself would not begin with these words; empty when it would.
 
-    A name alone (`fab deploy.resume`) stands for the task: only whether there is one counts.
+    A name alone (`fab deploy.resume`, `fab db.…`) stands for tasks: only whether there are any counts.
     """
     from invoke.exceptions import ParseError
 
     program, *rest = words
     if len(rest) == 1 and not rest[0].startswith("-"):
-        return "" if rest[0] in _names(program) else f"there is no {rest[0]}"
+        stem, dots, _ = rest[0].partition("…")
+        known = [
+            name for name in _names(program) if name == stem or (dots and name.startswith(stem))
+        ]
+        return "" if known else f"there is no {rest[0]}"
     try:
         calls = _parser(program).parse_argv([_example(word) for word in rest])
     except (ParseError, ValueError) as error:
