@@ -68,7 +68,7 @@ def read(text: str) -> list[Step]:
 
 def _step(block: str, notes: list[str]) -> Step:
     command, _, shown = block.replace("\\\n", " ").partition("\n")
-    if not command.startswith("$ ") or "\n$ " in shown:
+    if not command.startswith("$ ") or "\n$ " in f"\n{shown}":
         raise ValueError(f"one command to a block: {block!r}")
     step = Step(shlex.split(command[2:]), shown)
     for note in notes:
