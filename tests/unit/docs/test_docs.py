@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+import fabfile
 from backline.tasks.docs import pages
 from backline.tasks.steps import ROOT
 from tests.documented import FENCE, ours, refusal
@@ -22,6 +24,19 @@ def test_every_flag_and_every_task_explains_itself() -> None:
     for path, text in pages().items():
         assert not re.search(r"^\| `--[a-z-]+` \|  \|$", text, re.M), path.name
         assert not re.search(r"^## `.*`\n\n\n", text, re.M), path.name
+
+
+@pytest.mark.parametrize("name", fabfile.namespace.task_names)
+def test_the_help_of_a_task_shows_how_it_is_typed(name: str) -> None:
+    """`fab --help TASK` at 3 a.m.: one line of what it does, and a command that works as it stands."""
+    text = inspect.cleandoc(fabfile.namespace[name].__doc__ or "")
+    first, _, examples = text.partition("\nExamples:\n")
+    assert len(first.splitlines()[0]) <= 110
+    typed = ours(f"```\n{examples}```\n")
+    assert typed, f"fab {name} has no examples"
+    names = {name, *fabfile.namespace.task_names[name]}
+    assert {words[1] for words in typed} <= names
+    assert not [words for words in typed if refusal(words)]
 
 
 def slug(heading: str) -> str:

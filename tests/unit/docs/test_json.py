@@ -58,9 +58,10 @@ def keys(node: ast.Dict) -> set[str]:
 def tells(tree: ast.Module) -> Iterator[ast.Call]:
     """Calls that are handed the name of an event."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and called(node.func) in CALLS:
-            if not any(texts(argument) & SILENT for argument in node.args[:1]):
-                yield node
+        if not isinstance(node, ast.Call) or called(node.func) not in CALLS:
+            continue
+        if not any(texts(argument) & SILENT for argument in node.args[:1]):
+            yield node
 
 
 def events(tree: ast.Module) -> set[str]:
