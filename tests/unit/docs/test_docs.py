@@ -32,7 +32,7 @@ def test_the_help_of_a_task_shows_how_it_is_typed(name: str) -> None:
     text = inspect.cleandoc(fabfile.namespace[name].__doc__ or "")
     first, _, examples = text.partition("\nExamples:\n")
     assert len(first.splitlines()[0]) <= 110
-    typed = ours(f"```\n{examples}```\n")
+    typed = ours(f"```\n{examples}\n```\n")
     assert typed, f"fab {name} has no examples"
     names = {name, *fabfile.namespace.task_names[name]}
     assert {words[1] for words in typed} <= names
