@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib
 import re
@@ -104,11 +105,13 @@ def _lacks(call: Any) -> str:
 def _parser(program: str) -> Any:
     from fabric.main import program as fab
     from invoke.main import program as inv
-    from invoke.parser import Parser, ParserContext
+    from invoke.parser.context import ParserContext
+    from invoke.parser.parser import Parser
 
     known = fab if program == "fab" else inv
     core = ParserContext(args=known.core_args() + known.task_args())
-    return Parser(initial=core, contexts=_namespace(program).to_contexts())
+    # A copy, since invoke takes each flag's help text out of the task while it makes its contexts.
+    return Parser(initial=core, contexts=copy.deepcopy(_namespace(program)).to_contexts())
 
 
 def _names(program: str) -> set[str]:
