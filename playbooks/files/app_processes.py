@@ -1,4 +1,6 @@
-"""The live processes of an app on this host: `app_processes.py stop-workers|start|restart|forget|check APP SECONDS`.
+"""The live processes of an app on this host: `app_processes.py ACTION APP SECONDS`.
+
+ACTION is stop-workers, start, restart, forget or check.
 
 `restart` also takes releases that are kept warm, so that all of them read their settings again.
 `forget` has systemd forget that any of them failed: it has given them up, and would refuse to start them.
