@@ -62,11 +62,15 @@ class Fleet:
     def reach(self, sudo: bool = False) -> SshFleet:
         """The transport: as the deploy user, or as the inventory's administrator, who may `sudo`."""
         if sudo not in self._reached:
-            from backline.tasks.operator import reach
+            from backline.tasks import operator
 
-            hosts = self.environment.hosts.items()
-            named = {n: replace(h, user=h.admin or h.user) if sudo else h for n, h in hosts}
-            self._reached[sudo] = reach(replace(self.environment, hosts=named))
+            environment = self.environment
+            if sudo:
+                hosts = {
+                    n: replace(h, user=h.admin or h.user) for n, h in environment.hosts.items()
+                }
+                environment = replace(environment, hosts=hosts)
+            self._reached[sudo] = operator.reach(environment)
         return self._reached[sudo]
 
 

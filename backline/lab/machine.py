@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from backline.errors import BacklineError
 from backline.lab.topology import ROOT
@@ -22,6 +24,7 @@ FITTED = STATE / "fitted"
 BOOT = 30
 """Seconds that a host on trial has until systemd answers."""
 PACKAGES = ("podman", "runc", "netavark", "aardvark-dns", "nftables", "iptables")
+POLICY = Path("/usr/sbin/policy-rc.d")
 Say = Callable[[str], None]
 
 
@@ -39,13 +42,30 @@ def install(packages: Sequence[str], why: str, say: Say) -> None:
     say(f"installing {' '.join(packages)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for step in (["apt-get", "update", "-q"], command.split()):
-        done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False)
+        with _no_daemons():
+            done = subprocess.run(
+                step, env=environment, capture_output=True, text=True, check=False
+            )
         if done.returncode != 0:
             raise BacklineError(
                 f"`{' '.join(step)}` failed with exit code {done.returncode}",
                 state="the lab was not touched",
                 hint=_tail(done.stderr or done.stdout),
             )
+
+
+@contextmanager
+def _no_daemons() -> Iterator[None]:
+    """What is installed for tests starts nothing on this machine: Debian's packages ask this file."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink()
 
 
 def ensure_podman(say: Say) -> None:

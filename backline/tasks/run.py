@@ -6,7 +6,6 @@ import os
 import select
 import stat
 import time
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from backline.console.progress import Progress
     from backline.operations.adhoc.command import Job
     from backline.operations.adhoc.results import Result
+    from backline.transport.outdir import Outdir
 
 INPUT_SECONDS = 2.0
 CHUNK = 1 << 16
@@ -134,10 +134,10 @@ def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message
     from backline.console.progress import Progress
     from backline.operations.adhoc.results import failure
 
-    with ExitStack() as stack:
-        progress = stack.enter_context(Progress(selected.hosts, silent=how == "json"))
+    files = _files(outdir, selected.hosts)
+    with Progress(selected.hosts, silent=how == "json") as progress:
         shown = Unheard(view(how, progress, selected.hosts))
-        ears = _ears(shown, progress, how, outdir, selected.hosts)
+        ears = _ears(shown, progress, how, files)
         work, results = selected.carry_out(job, message, **ears)
         shown.end()
     error = failure(results)
@@ -151,6 +151,10 @@ def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message
     if error:
         error.hosts = named(error.hosts, how)
         raise error
+    if files and files.trouble:
+        raise BacklineError(
+            f"not all output was kept: {files.trouble}", state="the command ended well"
+        )
 
 
 def view(how: str, progress: Progress, hosts: tuple[str, ...]) -> View:
@@ -162,19 +166,24 @@ def view(how: str, progress: Progress, hosts: tuple[str, ...]) -> View:
     return AsJson() if how == "json" else Folded(progress, differences=how == "diff")
 
 
-def _ears(
-    shown: View, progress: Progress, how: str, outdir: str, hosts: tuple[str, ...]
-) -> dict[str, Any]:
-    """Who hears of what: the view, the count of hosts, the files of --outdir."""
+def _files(outdir: str, hosts: tuple[str, ...]) -> Outdir | None:
+    """The folder of --outdir with an empty file for each host."""
+    if not outdir:
+        return None
     from pathlib import Path
 
-    listening = [shown.heard] if how == "stream" else []
-    if outdir:
-        from backline.transport.outdir import Outdir
+    from backline.transport.outdir import Outdir
 
-        files = Outdir(Path(outdir))
-        for host in hosts:
-            files.begin(host)
+    files = Outdir(Path(outdir))
+    for host in hosts:
+        files.begin(host)
+    return files
+
+
+def _ears(shown: View, progress: Progress, how: str, files: Outdir | None) -> dict[str, Any]:
+    """Who hears of what: the view, the count of hosts, the files of --outdir."""
+    listening = [shown.heard] if how == "stream" else []
+    if files:
         listening.append(files.heard)
 
     def heard(host: str, stream: str, data: bytes) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -109,7 +108,9 @@ class Session:
 
     def talk(self) -> None:
         """Reads from the terminal until it is left. What is wrong with a line does not end it."""
-        prompt = _Prompt(self.fleet)
+        from backline.tasks.prompt import Prompt
+
+        prompt = Prompt(self.fleet.environment)
         names = self.fleet.environment.name
         while True:
             count = len(self.selected.hosts)
@@ -245,67 +246,6 @@ class Failed(BacklineError):
             hint=error.hint,
             exit_code=error.exit_code,
         )
-
-
-class _Prompt:
-    """The terminal's line, with history (kept per environment) and completion."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._hosts = list(fleet.environment.hosts)
-        self._groups = list(fleet.environment.groups)
-        self._history = _history(fleet.environment.name)
-        self._found: list[str] = []
-        with suppress(ImportError):
-            import readline
-
-            readline.set_completer_delims(" \t\n,:&!@")
-            readline.set_completer(self._complete)
-            readline.parse_and_bind("tab: complete")
-            readline.set_history_length(2000)
-            with suppress(OSError):
-                readline.read_history_file(self._history)
-
-    def ask(self, prompt: str) -> str:
-        """The next line. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
-        text = input(prompt)
-        with suppress(ImportError, OSError):
-            import readline
-
-            self._history.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._history.touch(mode=0o600)
-            readline.write_history_file(self._history)
-        return text
-
-    def _complete(self, text: str, number: int) -> str | None:
-        import readline
-
-        from backline.operations.adhoc import line
-
-        if number == 0:
-            before = readline.get_line_buffer()[: readline.get_endidx()]
-            # readline wants what takes the place of its own word, which begins after a delimiter.
-            begin = readline.get_begidx()
-            if before.startswith("!include "):
-                self._found = list(_files(text))
-            else:
-                found = line.completions(before, self._hosts, self._groups)
-                self._found = [word[1:] if begin and word[:1] in "!" else word for word in found]
-        return self._found[number] if number < len(self._found) else None
-
-
-def _history(env: str) -> Path:
-    from backline import places
-
-    return places.records(env) / "shell_history"
-
-
-def _files(begin: str) -> Iterator[str]:
-    path = Path(begin).expanduser()
-    folder, stem = (path, "") if begin.endswith("/") or not begin else (path.parent, path.name)
-    with suppress(OSError):
-        for entry in sorted(folder.iterdir()):
-            if entry.name.startswith(stem):
-                yield f"{entry}/" if entry.is_dir() else str(entry)
 
 
 def _tell(error: BacklineError) -> None:

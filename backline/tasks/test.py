@@ -99,12 +99,18 @@ def _ensure_image() -> None:
 
 def _ensure_program(name: str, *packages: str) -> None:
     """Debian's packages with a program that tests use."""
+    import os
     import shutil
 
     from backline.lab import machine
 
-    if not shutil.which(name):
+    if not shutil.which(name, path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"):
         machine.install(packages, name, say)
+
+
+def _ensure_sshd() -> None:
+    """What talks over SSH is tested against real ones, on loopback addresses."""
+    _ensure_program("sshd", "openssh-server")
 
 
 def _ensure_browser() -> None:
@@ -119,7 +125,8 @@ def _fleet_step() -> Step:
 
 @command()
 def unit(c: Context) -> None:
-    """Test the domain: no hosts, no network."""
+    """Test the domain: no hosts, no network but loopback."""
+    _ensure_sshd()
     run_all(_fast_steps()[:1])
 
 
@@ -216,6 +223,7 @@ def data(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
 @command()
 def fast(c: Context) -> None:
     """Lint, unit and template tests: about a minute."""
+    _ensure_sshd()
     run_all(_quick_steps(), at_once=2)
 
 
@@ -225,6 +233,7 @@ def everything(c: Context) -> None:
     failures = []
     _ensure_image()
     _ensure_browser()
+    _ensure_sshd()
     for steps, at_once in (
         (_quick_steps(), 2),
         (_jukebox_steps(), 1),

@@ -116,9 +116,10 @@ class PinnedConnection(Connection):  # type: ignore[misc]
 
     def close(self) -> None:
         """Ends the connection at once, instead of when its thread looks around next."""
-        if self.transport is not None:
+        end = getattr(self.transport and self.transport.sock, "shutdown", None)
+        if end:  # a ProxyCommand has none
             with suppress(OSError, EOFError, paramiko.SSHException):
-                self.transport.sock.shutdown(socket.SHUT_RDWR)
+                end(socket.SHUT_RDWR)
         super().close()
 
 
@@ -130,7 +131,8 @@ def _private_key(path: Path) -> dict[str, Any]:
     """
     try:
         return {"pkey": pins.private_key(path), "look_for_keys": False, "allow_agent": False}
-    except paramiko.PasswordRequiredException:
+    # OpenSSH's own format says it by a TypeError.
+    except (paramiko.PasswordRequiredException, TypeError):
         return {"look_for_keys": False, "allow_agent": True}
 
 

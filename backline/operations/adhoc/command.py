@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from backline.errors import BacklineError
 from backline.operations.adhoc.results import Result, Results, of_error, of_reply
-from backline.transport.port import Clock, Ended, Heard, HostError, Shells
+from backline.transport.port import Clock, Ended, Heard, HostError, Shells, Unreachable
 
 FRESH_SECONDS = 1.0
 FRESH_MOST = 48
@@ -121,6 +121,8 @@ class Command:
     def _work(self, host: str, left: float) -> Result:
         job, began = self.job, self.clock.monotonic()
         try:
+            if self.interrupted:
+                raise Unreachable(host, "interrupted before it began", code="interrupted")
             reply = self.fleet.run(
                 host,
                 job.command,

@@ -160,6 +160,18 @@ def test_files_hold_all_that_each_host_wrote(place: Place, tmp_path: Path) -> No
     assert all(entry["cut"] and len(str(entry["stdout"])) == 1 << 20 for entry in kept)
 
 
+def test_a_full_disk_here_ends_no_command_there(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "h1.out").symlink_to("/dev/full")
+    done = place.fab(
+        "run", f"echo x; touch {tmp_path}/done", "--on", "h1", "--outdir", str(tmp_path)
+    )
+    assert done.returncode == 1 and (tmp_path / "done").exists() and "exit 0" in done.stdout
+    assert "not all output was kept" in done.stderr and "No space left" in done.stderr
+    (tmp_path / "h2.out").mkdir()
+    done = place.fab("run", "echo ran", "--on", "h2", "--outdir", str(tmp_path))
+    assert done.returncode == 1 and "ran" not in done.stdout and "h2.out" in done.stderr
+
+
 def test_no_host_is_begun_after_too_many_failures(place: Place) -> None:
     done = place.fab("run", "exit 1", "--on", "apps", "--fanout", "1", "--max-fail", "2", "--json")
     states = [result(line).get("state") for line in done.stdout.splitlines()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,3 +233,11 @@ def test_an_upload_that_is_refused_is_the_hosts_error(
 def test_commands_run_under_guard(fleet: SshFleet) -> None:
     reply = fleet.run("stream1", "echo out; echo err >&2; exit 7", deadline=5)
     assert (reply.code, reply.stdout, reply.stderr) == (7, b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize("kind", [[], ["-m", "PEM"]])
+def test_a_key_with_a_passphrase_is_left_to_the_agent(tmp_path: Path, kind: list[str]) -> None:
+    path = tmp_path / "key"
+    words = ["ssh-keygen", "-q", "-t", "rsa", "-N", "a phrase", "-f", str(path), *kind]
+    subprocess.run(words, check=True)
+    assert connection._private_key(path) == {"look_for_keys": False, "allow_agent": True}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "known_hosts"
     for key in KEYS:
         path.with_suffix(".new").write_text(line("db1", key))
-        os.replace(path.with_suffix(".new"), path)
+        path.with_suffix(".new").replace(path)
         keys = paramiko.HostKeys()
         pins.read(path).into(keys, "db1", 22)
         assert list((keys.lookup("db1") or {}).values()) == [key]
