@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 #: These stay as they are, unless a kind says otherwise.
@@ -26,10 +27,10 @@ Answer = Callable[[Any], Any]
 STARTED = time.monotonic()
 
 
-def _say(status: int) -> Any:
+def _say(status: int, text: str = "broken on purpose") -> Any:
     from django.http import HttpResponse
 
-    return HttpResponse("broken on purpose\n", status=status, content_type="text/plain")
+    return HttpResponse(f"{text}\n", status=status, content_type="text/plain")
 
 
 def errors(get_response: Answer) -> Answer:
@@ -73,6 +74,21 @@ def sours(get_response: Answer) -> Answer:
                 return _say(503)
             if request.path_info not in HEALTH_PAGES:
                 return _say(500)
+        return get_response(request)
+
+    return middleware
+
+
+def spoils(get_response: Answer) -> Answer:
+    """All is well until there is a file `spoiled` in the application's home: nobody could foresee it."""
+    spoiled = Path(os.environ.get("HOME", "/"), "spoiled")
+
+    def middleware(request: Any) -> Any:
+        if spoiled.exists():
+            if request.path_info == "/readyz":
+                return _say(503, "covers: no answer")
+            if request.path_info not in HEALTH_PAGES:
+                return _say(500, "covers: no answer")
         return get_response(request)
 
     return middleware

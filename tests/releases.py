@@ -76,6 +76,7 @@ KINDS: dict[str, Callable[[Path, str], None]] = {
     "hangs": _misbehave,
     "unready": _misbehave,
     "sours": _misbehave,
+    "spoils": _misbehave,
     "slow": _misbehave,
     "crashes": _crash,
     "leaks": _leak,

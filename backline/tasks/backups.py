@@ -59,7 +59,15 @@ def backup(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Make a backup of the database now, and follow it. It goes on without us."""
+    """Make a backup of the database now, and follow it. It goes on without us.
+
+    One that runs already is followed instead of a second one. Ctrl-C ends the following (130), not the
+    backup; fab db.status tells how it went.
+
+    Examples:
+        fab db.backup --env production
+        fab db.backup --env production --kind full --message "before the migration"
+    """
     if kind not in KINDS:
         raise BacklineError(f"--kind is full or diff, not {kind!r}", state="nothing was started")
     _run(kind, env, json, dry_run, yes, message)
@@ -74,7 +82,13 @@ def drill(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Rehearse a restore now: the newest backup into a scratch cluster, compared with the leader."""
+    """Rehearse a restore now: the newest backup into a scratch cluster, compared with the leader.
+
+    The cluster is not touched. It goes on without us, as a backup does.
+
+    Examples:
+        fab db.drill --env production
+    """
     _run("drill", env, json, dry_run, yes, message)
 
 
@@ -105,7 +119,17 @@ def restore(
     dry_run: bool = False,
     yes: int = 0,
 ) -> None:
-    """Bring the database back as it was: beside (--folder) or in place (--replace). docs/how-to/restore.md"""
+    """Bring the database back as it was: beside (--folder) or in place (--replace). docs/how-to/restore.md
+
+    Beside touches nothing else, and leaves a server to look into. In place asks for the cluster's name,
+    replaces it, and keeps the old data; writes fail for some seconds. Without either, or with both, it is
+    refused (6). --check asks the archive whether it can be done.
+
+    Examples:
+        fab db.restore --env production --to newest --folder /var/lib/backline-backup/look --check
+        fab db.restore --env production --to 2026-11-26T02:59:00+00:00 --folder /var/lib/backline-backup/look
+        fab db.restore --env production --to 2026-11-26T02:59:00+00:00 --replace jukebox
+    """
     from backline.tasks.converging import View
 
     fleet = environment(env)

@@ -11,7 +11,15 @@ from backline.tasks.operator import ENV_HELP, JSON_HELP, environment, operation,
 
 @operation(help={"env": ENV_HELP, "json": JSON_HELP})
 def status(c: Context, env: str = "", json: bool = False) -> None:
-    """Show brokers, alarms, who may stop, queues and dead letters. Exit 1 if anything is wrong."""
+    """Show brokers, alarms, who may stop, queues and dead letters. Exit 1 if anything is wrong.
+
+    SEES is how many of its members a broker reaches, MAY STOP whether queues depend on it. Changes
+    nothing. What is wrong stands below with a `!`.
+
+    Examples:
+        fab broker.status --env production
+        fab broker.status --env lab --json | jq 'select(.event == "queue" and .messages > 0)'
+    """
     from backline import console
     from backline.operations import broker
 

@@ -40,7 +40,15 @@ def contract(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Run a release's contract migrations; no rollback leads back across them."""
+    """Run a release's contract migrations; no rollback leads back across them.
+
+    They take away what older releases may need, so no deploy runs them by itself. Refused while any host
+    runs another release or does not answer.
+
+    Examples:
+        fab deploy.contract --env production --dry-run
+        fab deploy.contract --env production --message "nobody reads the old column"
+    """
     from backline import console
     from backline.rollout import choices
     from backline.rollout import contract as contracting

@@ -33,7 +33,15 @@ APP_GROUPS = ("streaming", "worker")
 
 @operation(help={"env": ENV_HELP, "json": JSON_HELP})
 def status(c: Context, env: str = "", json: bool = False) -> None:
-    """Show who leads and who lags, etcd, PgBouncer, backups, the last drill. Exit 1 if anything is wrong."""
+    """Show who leads and who lags, etcd, PgBouncer, backups, the last drill. Exit 1 if anything is wrong.
+
+    LAG is in bytes. Changes nothing. What is wrong stands below with a `!`: no leader, no majority of
+    etcd, no synchronous standby, maintenance, a member or job that is ill.
+
+    Examples:
+        fab db.status --env production
+        fab db --env lab --json | jq 'select(.event == "cluster")'
+    """
     from backline import console
     from backline.operations.database import look
 
@@ -95,7 +103,16 @@ def switchover(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Have another member lead: clients wait for seconds and see no error. Refused (6) when it is a risk."""
+    """Have another member lead: clients wait for seconds and see no error. Refused (6) when it is a risk.
+
+    Proxies keep their connections, the leader hands over, old connections get --linger seconds to end
+    by themselves. Refused (6) without a change while a member is missing, behind, or nobody could be
+    elected. When it fails on the way (1) it has undone what it did. docs/how-to/switchover.md
+
+    Examples:
+        fab db.switchover --env production --dry-run
+        fab db.switchover --env production --to db2 --message "db1 gets a new disk"
+    """
     from backline.operations.database import judge, look
     from backline.operations.database.switchover import Switchover
 
@@ -140,7 +157,16 @@ def failover(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Make a standby the leader when the leader is dead and Patroni did not. Always asks first."""
+    """Make a standby the leader when the leader is dead and Patroni did not. Always asks first.
+
+    Patroni does so by itself within some 20 seconds: this is for when it did not. Refused (6) while a
+    leader lives (that is fab db.switchover), and for one that is not the synchronous standby, unless
+    --accept-loss says that commits may be lost.
+
+    Examples:
+        fab db.failover --env production --dry-run
+        fab db.failover --env production --yes 1 --message "db1 burnt"
+    """
     from backline.operations.database import judge, look
     from backline.transport.port import HostError
 
@@ -187,7 +213,16 @@ def psql(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Run one SQL statement as a role that only reads; with --write on the leader, as one that writes."""
+    """Run one SQL statement as a role that only reads; with --write on the leader, as one that writes.
+
+    The statement is kept in the host's journal, so it is no place for secrets. It may read every table
+    and change none; with --write it may change rows, and asks first where the environment wants that.
+
+    Examples:
+        fab db.psql --env production --database jukebox --command "select count(*) from plays"
+        fab db.psql --env production --member db1 --command "select * from pg_stat_activity"
+        fab db.psql --env production --database jukebox --write --command "delete from plays where id = 7"
+    """
     from backline import console
     from backline.operations.database import look
     from backline.transport.port import HostError

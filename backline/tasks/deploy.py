@@ -83,7 +83,17 @@ def start(
     message: str = "",
     skip_local_check: bool = False,
 ) -> None:
-    """Roll a release out, batch by batch; all hosts end on it, or all go back to what they had."""
+    """Roll a release out, batch by batch; all hosts end on it, or all go back to what they had.
+
+    `fab deploy` is short for it. Exit codes: 0 all new; 4 a host failed beyond the budget, or listeners
+    noticed, and all are back; 3 it stopped and hosts differ, the message says how; 5 somebody else is
+    at it; 6 refused; 130 interrupted, fab deploy.resume or fab deploy.abort. docs/how-to/deploy.md
+
+    Examples:
+        fab deploy --env lab --release latest --message "faster search"
+        fab deploy --env production --release 20261122T190500Z-1a2b3c4 --by zone --dry-run
+        fab deploy --env production --plan 97a34c80be90 --yes 12
+    """
     fleet = environment(env)
     rules = _rules(batches, by, budget, soak, floor, unsure)
     wish = Wish(release, on, rules, quarantine, accept_schema, whole, skip_local_check)
@@ -122,7 +132,15 @@ def plan_(
     whole: bool = False,
     json: bool = False,
 ) -> None:
-    """Show what a deploy would do, and keep it under a hash; exit 2 if it would change anything."""
+    """Show what a deploy would do, and keep it under a hash; exit 2 if it would change anything.
+
+    It looks at the hosts and changes nothing. The last line is the command that runs exactly this plan,
+    and refuses (6) when the world has changed since.
+
+    Examples:
+        fab deploy.plan --env production --release latest
+        fab deploy.plan --env production --release latest --on 'streaming:&zone_a' --batches 1,100%
+    """
     from backline import console
     from backline.rollout.events import Event
 
@@ -170,7 +188,18 @@ def rollback(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Go back to the last release that was marked good, everywhere at once; it is there already."""
+    """Go back to the last release that was marked good, everywhere at once; it is there already.
+
+    Where the old processes are still warm it takes a second. It takes the place of an unfinished run, and
+    is refused (5) while somebody works on one: fab deploy.abort tells that one. Refused (6) across
+    contract migrations unless --accept-schema, and for a release that was marked bad; 3 when hosts
+    differ in the end.
+
+    Examples:
+        fab rollback --env production --dry-run
+        fab rollback --env production --message "pages answer 500 since 03:40"
+        fab rollback --env production --to 20261121T101500Z-0f9e8d7
+    """
     from backline import selection
     from backline.rollout import choices, planner, preflight, quarantine
     from backline.transport.port import Unreachable

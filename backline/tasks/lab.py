@@ -155,7 +155,7 @@ def ssh(c: Context, host: str, env: str = "lab", command: str = "") -> None:
     help={"name": "what to call the snapshot", "env": "the lab's name"},
 )
 def snapshot(c: Context, name: str = "provisioned", env: str = "lab") -> None:
-    """Keep the hosts as they are now, for `inv lab.up --from-snapshot`."""
+    """Keep the hosts as they are now, for `inv lab.up --from-snapshot NAME`."""
     from backline.lab import files, machine, snapshots
 
     machine.ensure_podman(say)

@@ -45,7 +45,16 @@ def logs(
     lines: int = 0,
     json: bool = False,
 ) -> None:
-    """Show the journals of hosts as one, oldest line first. Exit 1 when one could not be read."""
+    """Show the journals of hosts as one, oldest line first. Exit 1 when one could not be read.
+
+    The deploy user reads them, no root is needed. With --follow a host that is lost is asked again from
+    where it stopped, and Ctrl-C ends with 0. Control characters of messages are shown, not obeyed.
+
+    Examples:
+        fab logs --env production --since 15m --priority warning
+        fab logs --env production --on streaming --unit 'nginx,jukebox-web@*' --follow
+        fab logs --env production --since '2026-11-22 19:00' --until '2026-11-22 19:05' --grep 'timed? ?out'
+    """
     from backline.api import Fleet
     from backline.operations.logs.merge import Journals
     from backline.operations.logs.wanted import Wanted

@@ -62,7 +62,17 @@ def provision(
     json: bool = False,
     yes: int = 0,
 ) -> None:
-    """Build hosts, or bring them back to what the roles say: playbooks/site.yml by Ansible."""
+    """Build hosts, or bring them back to what the roles say: playbooks/site.yml by Ansible.
+
+    Runs through mitogen, and first checks the variables of every role without a connection. The exit code
+    is 1 when a host failed or is out of reach (the others go on), 5 while somebody provisions this
+    environment from this checkout. The same command goes on. docs/how-to/provision.md
+
+    Examples:
+        fab provision --env staging --check --diff
+        fab provision --env production --on 'streaming:&zone_a' --tags nginx
+        fab provision --env production --playbook pki
+    """
     from backline.tasks.converging import View
 
     fleet = environment(env)
@@ -92,7 +102,15 @@ def drift(
     stock: bool = False,
     json: bool = False,
 ) -> None:
-    """Tell where hosts differ from what the roles say, and change nothing; exit 2 if any does."""
+    """Tell where hosts differ from what the roles say, and change nothing; exit 2 if any does.
+
+    site.yml in check mode: prints what differs, once for all hosts that share it. What holds secrets is
+    named, its content hidden. The exit code is 1 on an error, or when a host is out of reach.
+
+    Examples:
+        fab drift --env production
+        fab drift --env production --on edge --json
+    """
     from backline.tasks.converging import View
 
     fleet = environment(env)

@@ -39,7 +39,16 @@ def report(
     open: str = "no",
     json: bool = False,
 ) -> None:
-    """Write the report of a run, one HTML file that needs no other, and print where it is."""
+    """Write the report of a run, one HTML file that needs no other, and print where it is.
+
+    Each run writes one by itself, beside its journal in .backline/ENV/runs/. It needs the journal: the run
+    must have been made from this checkout.
+
+    Examples:
+        fab report latest --env production
+        fab report 20261126T0321 --env production --out incident.html
+        fab report latest --env lab --json | jq .summary
+    """
     from backline import console
     from backline.tasks.records import find_run
 

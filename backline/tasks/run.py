@@ -72,7 +72,18 @@ def run(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Run a command on hosts. What is piped in is its input on each. Exit 1 unless all ended with 0."""
+    """Run a command on hosts. What is piped in is its input on each. Exit 1 unless all ended with 0.
+
+    Hosts that say the same are shown together. Whatever was started ends when its time is over, when you
+    press Ctrl-C (130), or when your terminal goes away. The command is kept in the audit trail: put no
+    secrets into it, feed them as input. docs/how-to/run-commands.md
+
+    Examples:
+        fab run uptime --env lab --on streaming
+        fab run 'df -h /var' --env production --on 'all:!monitor' --diff
+        fab run 'systemctl restart nginx' --env production --on streaming --sudo --fanout 1 --max-fail 1
+        fab run 'sh -s' --env production --on worker < look.sh
+    """
     from backline.api import Fleet
     from backline.operations.adhoc.command import Job
 

@@ -56,7 +56,15 @@ def shell(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    r"""Run commands at a prompt, on connections that stay open. \help says what else can be typed."""
+    r"""Run commands at a prompt, on connections that stay open. \help says what else can be typed.
+
+    @HOST COMMAND runs it on some hosts, !include FILE does the lines of a file. Lines can be piped in; then
+    the exit code is 1 when any command failed. docs/how-to/run-commands.md
+
+    Examples:
+        fab shell --env production --on streaming
+        fab shell --env lab --on all < checks.txt
+    """
     from backline.api import Fleet
 
     for number in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C ends a command, these end the shell

@@ -53,7 +53,15 @@ def resume(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Go on with a run whose controller is gone, from any machine: its hosts know what they did."""
+    """Go on with a run whose controller is gone, from any machine: its hosts know what they did.
+
+    It waits until the dead controller's lease has run out, a minute at most (5 when the holder lives). A run
+    that was on its way back goes on back. Exit codes are those of fab deploy.
+
+    Examples:
+        fab deploy.resume --env production --message "ann's laptop died"
+        fab deploy.resume --env production --run 20261126T0321 --yes 12
+    """
     fleet = environment(env)
     with reach(fleet) as hosts:
         found, missing, name = _find(fleet, hosts, run, app)
@@ -72,7 +80,14 @@ def abort(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Take an unfinished run back: every host returns to what it had. Works on a live run, too."""
+    """Take an unfinished run back: every host returns to what it had. Works on a live run, too.
+
+    A live run hears of it within five seconds and goes back by itself; of a dead one this machine takes
+    the place. Exit codes are those of fab deploy; 0 means that all hosts have what they had.
+
+    Examples:
+        fab deploy.abort --env production --message "errors on the edge"
+    """
     from backline.rollout import takeover
 
     fleet = environment(env)
@@ -99,13 +114,26 @@ def abort(
 
 @operation(help=WANT_HELP)
 def pause(c: Context, env: str = "", run: str = "", app: str = "", json: bool = False) -> None:
-    """Let a live run stop after its batch, and wait; `fab deploy.promote` lets it go on."""
+    """Let a live run stop after its batch, and wait; `fab deploy.promote` lets it go on.
+
+    It hears within five seconds. A run that waits for an hour goes back by itself. The exit code is 1 when
+    nobody works on the run.
+
+    Examples:
+        fab deploy.pause --env production
+    """
     _tell(env, run, app, "pause")
 
 
 @operation(help=WANT_HELP)
 def promote(c: Context, env: str = "", run: str = "", app: str = "", json: bool = False) -> None:
-    """Let a live run go on: out of a pause, and without any further soaking."""
+    """Let a live run go on: out of a pause, and without any further soaking.
+
+    It hears within five seconds. The exit code is 1 when nobody works on the run.
+
+    Examples:
+        fab deploy.promote --env production
+    """
     _tell(env, run, app, "promote")
 
 
@@ -128,7 +156,15 @@ def catchup(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Bring hosts out of quarantine: they get what the others run, and only then serve again."""
+    """Bring hosts out of quarantine: they get what the others run, and only then serve again.
+
+    For hosts that a deploy left out (--quarantine) or behind. All of them must answer (1). Exit codes are
+    those of fab deploy.
+
+    Examples:
+        fab deploy.catchup --env production --dry-run
+        fab deploy.catchup --env production --message "stream2 has a new disk"
+    """
     from dataclasses import replace
 
     from backline.rollout import choices, quarantine

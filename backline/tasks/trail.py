@@ -33,7 +33,17 @@ def show(
     commands: bool = False,
     json: bool = False,
 ) -> None:
-    """List the runs made from here: when, who, what, why, which plan, and how each ended."""
+    """List the runs made from here: when, who, what, why, which plan, and how each ended.
+
+    With --run: what happened in one run, event by event. With --commands: what was run on hosts. It
+    reads this checkout's .backline/ENV/ alone and asks no host. Restarts, reboots, patch and provision
+    runs are Ansible's and not in it. The exit code is 1 when the journal of the run is damaged.
+
+    Examples:
+        fab audit --env production
+        fab audit --env production --run latest
+        fab audit --env production --commands --limit 50
+    """
     from backline import console
     from backline.rollout import audit
 
@@ -103,7 +113,16 @@ def verify(
     alone: bool = False,
     json: bool = False,
 ) -> None:
-    """Find any line of the records, here and on the hosts, that was edited, dropped or reordered."""
+    """Find any line of the records, here and on the hosts, that was edited, dropped or reordered.
+
+    Three chains hold each other: audit.jsonl, each run's journal, each host's journal. The exit code is
+    1 when anything is not what was written, or a host cannot be asked; each problem names its line.
+
+    Examples:
+        fab audit.verify --env production
+        fab audit.verify --env production --local
+        fab audit.verify --env production --on 'streaming:&zone_a' --json
+    """
     from backline.rollout import audit
 
     fleet = environment(env)

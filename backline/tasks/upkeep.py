@@ -56,7 +56,13 @@ def restart(
 
     Replicas go before the leader, a broker or an etcd member never while a majority depends on it,
     workers when they have finished their jobs. It stops at the first host that is not healthy
-    afterwards; the same command goes on there.
+    afterwards; the same command goes on there. An application that systemd has given up is started
+    too, another unit only where it runs. docs/how-to/restart.md
+
+    Examples:
+        fab restart --env production --on stream1 --dry-run
+        fab restart --env production --on streaming
+        fab restart --env production --on all --service chrony
     """
     units = [word.strip() for word in service.split(",") if word.strip()]
     bad = [unit for unit in units if not UNIT.fullmatch(unit)]
@@ -86,6 +92,10 @@ def reboot(
     """Reboot hosts one by one: drained, handed over, its last download ended; healthy before the next.
 
     It stops at the first host that is not healthy afterwards; the same command goes on there.
+
+    Examples:
+        fab reboot --env production --on 'edge,media' --dry-run
+        fab reboot --env production --on stream2
     """
     variables = {"patch_packages": False, "patch_reboot": "always"}
     _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
@@ -114,7 +124,16 @@ def patch(
     json: bool = False,
     yes: int = 0,
 ) -> None:
-    """Bring security upgrades in host by host, reboots included. docs/how-to/patch.md"""
+    """Bring security upgrades in host by host, reboots included. docs/how-to/patch.md
+
+    Each host is drained, upgraded to the versions that were shown, brought up to date, rebooted if it has
+    to be, and healthy before the next one. It stops at the first that is not; the same command goes on.
+
+    Examples:
+        fab patch --env production --on 'all:!database:!broker' --dry-run
+        fab patch --env production --on 'database:broker'
+        fab patch --env production --on streaming --reboots never
+    """
     if reboots not in ("auto", "never", "always"):
         raise BacklineError("--reboots is auto, never or always", state="nothing was changed")
     variables = {

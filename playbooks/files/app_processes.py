@@ -1,8 +1,11 @@
-"""The live processes of an app on this host: `app_processes.py stop-workers|start|restart|check APP SECONDS`.
+"""The live processes of an app on this host: `app_processes.py ACTION APP SECONDS`.
+
+ACTION is stop-workers, start, restart, forget or check.
 
 `restart` also takes releases that are kept warm, so that all of them read their settings again.
+`forget` has systemd forget that any of them failed: it has given them up, and would refuse to start them.
 `stop-workers` lets worker pools finish their jobs and stops them; `start` starts whatever is live and
-does not run; all but the first end when all of it is healthy. A host without the app, or
+does not run; start, restart and check end when all of it is healthy. A host without the app, or
 without a release yet, has nothing to do. Standard library only: it runs on the host.
 """
 
@@ -58,9 +61,14 @@ def main(action: str, app: str, seconds: str) -> list[str]:
         if mine:
             subprocess.run(["systemctl", "stop", *(entry["unit"] for entry in mine)], check=True)
         return [entry["unit"] for entry in mine]
+    # The instances of all releases.
+    names = [entry["unit"].partition("@")[0] + "@*.service" for entry in mine]
+    if action == "forget":
+        if mine:
+            subprocess.run(["systemctl", "reset-failed", *names], check=True)
+        return names
     if action == "restart" and mine:
-        # Only what runs; the instances of all releases.
-        names = [entry["unit"].partition("@")[0] + "@*.service" for entry in mine]
+        # Only what runs.
         subprocess.run(["systemctl", "try-restart", *names], check=True)
     if action in ("start", "restart") and mine:
         subprocess.run(["systemctl", "start", *(entry["unit"] for entry in mine)], check=True)

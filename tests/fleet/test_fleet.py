@@ -254,18 +254,3 @@ def test_a_wrong_host_key_is_refused(fleet: Fleet, releases: dict[str, str]) -> 
         assert "host key" in answer.out + answer.err
     finally:
         pinned.write_text(good)
-
-
-def test_down_leaves_nothing_behind(fleet: Fleet, releases: dict[str, str]) -> None:
-    from backline.lab.machine import podman
-
-    names = podman("ps", "-a", "--format", "{{.Names}}").split()
-    assert any(name.startswith(f"backline-{ENV}-") for name in names)
-    import os
-
-    if "BACKLINE_KEEP_LAB" in os.environ:
-        pytest.skip("the fleet is kept")
-    run("inv", "lab.down", "--env", ENV)
-    names = podman("ps", "-a", "--format", "{{.Names}}").split()
-    assert not [name for name in names if name.startswith(f"backline-{ENV}-")]
-    assert not (ROOT / "inventory" / ENV).exists() and not fleet.folder.exists()

@@ -24,7 +24,7 @@ def load(path: str) -> ModuleType:
 
 PATCHING, ROTATION = load("filter_plugins/patching.py"), load("filter_plugins/rotation.py")
 IDLE, STALE = load("files/idle.py"), load("files/stale_units.py")
-MEMBER = load("files/database_member.py")
+MEMBER, PROCESSES = load("files/database_member.py"), load("files/app_processes.py")
 HAPROXY, WITHOUT = load("files/haproxy_server.py"), load("files/without_host.py")
 
 # As apt 2.6 says it.
@@ -298,3 +298,23 @@ def test_a_host_leaves_every_group_of_the_copied_inventory(tmp_path: Path) -> No
     other.mkdir()
     with pytest.raises(SystemExit):
         WITHOUT.main(str(source), str(other), "s9")
+
+
+def test_an_application_that_systemd_gave_up_is_forgotten_and_then_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Warm releases too: one failed unit is enough for a host to be called ill."""
+    live = {"process": "web", "kind": "http", "release": "R", "unit": "jukebox-web@R.service"}
+    ran: list[list[str]] = []
+    monkeypatch.setattr(PROCESSES, "units", lambda app: [live])
+    monkeypatch.setattr(PROCESSES, "hostctl", lambda verb, **fields: ran.append([verb]) or {})
+    monkeypatch.setattr(PROCESSES.subprocess, "run", lambda argv, check: ran.append(argv))
+    PROCESSES.main("forget", "jukebox", "0")
+    assert ran == [["systemctl", "reset-failed", "jukebox-web@*.service"]]
+    ran.clear()
+    PROCESSES.main("restart", "jukebox", "60")
+    assert ran == [
+        ["systemctl", "try-restart", "jukebox-web@*.service"],
+        ["systemctl", "start", "jukebox-web@R.service"],
+        ["check"],
+    ]

@@ -89,6 +89,14 @@ def test_one_goes_sour_after_a_while(folder: Path) -> None:
     assert [entry[0] for entry in later.values()] == [500, 503, 200, 200]
 
 
+def test_one_spoils_when_it_is_told_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    releases.make("spoils", folder)
+    monkeypatch.setenv("HOME", str(folder))
+    assert [entry[0] for entry in ask(folder).values()] == [200, 200, 200, 200]
+    (folder / "spoiled").touch()
+    assert [entry[0] for entry in ask(folder).values()] == [500, 503, 200, 200]
+
+
 def run_wsgi(folder: Path, more: str = "") -> subprocess.CompletedProcess[str]:
     if not PYTHON.exists():
         pytest.skip("`inv test.jukebox` makes the sample application's environment")

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from invoke.collection import Collection
-from invoke.loader import FilesystemLoader
+
+from tests.runbooks import EMERGENCIES, INDEX, LOOKS, PAGES, looks, sections, typed
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted(p for p in (ROOT / "docs/runbooks").glob("*.md") if p.name != "README.md")
 RULES = sorted((ROOT / "roles/monitor/files/rules").glob("*.yml"))
 SECTIONS = [
     "What it means",
@@ -67,7 +66,7 @@ def test_a_page_belongs_to_an_alert_and_is_whole(page: Path) -> None:
 
 
 def test_the_index_lists_every_page_once() -> None:
-    index = (ROOT / "docs/runbooks/README.md").read_text(encoding="utf-8")
+    index = INDEX.read_text(encoding="utf-8")
     linked = re.findall(r"^\| \[\w+\]\((.+?)\) \| (\w+) ", index, flags=re.M)
     wanted = {(f"{kebab(name)}.md", alert["labels"]["severity"]) for name, alert in ALERTS.items()}
     assert set(linked) == wanted and len(linked) == len(wanted)
@@ -87,11 +86,87 @@ def test_every_alert_has_a_test_that_it_fires_and_one_that_it_does_not() -> None
     assert {name for name, counts in series.items() if max(counts) < 2} <= {"Watchdog"}
 
 
-@pytest.mark.parametrize("program", ["fab", "inv"])
-def test_pages_name_only_tasks_that_exist(program: str) -> None:
-    name = {"fab": "fabfile", "inv": "tasks"}[program]
-    module, _ = FilesystemLoader(start=str(ROOT)).load(name)
-    known = set(Collection.from_module(module).task_names)
-    for page in [*PAGES, ROOT / "docs/runbooks/README.md"]:
-        for task in re.findall(rf"(?:`|\$ ){program} ([a-z.-]+)", page.read_text(encoding="utf-8")):
-            assert task in known, f"{page.name}: {program} {task} does not exist"
+WHOLE = {
+    "database-primary-lost", "broker-partition", "disk-full", "bad-release",
+    "certificate-expired", "host-compromised", "restore-from-backup", "zone-gone",
+}  # fmt: skip
+STEPS = [
+    "What you see",
+    "First command",
+    "Decide",
+    "Commands, in order",
+    "It is over when",
+    "Write down",
+    "Do not",
+]
+HARMLESS = re.compile(r" *(df|du|ss|sort|tail)\b[^>]*$")
+ASKS = {"--dry-run", "--check"}
+REHEARSED = {
+    "deploy", "rollback", "restart", "reboot", "patch", "provision", "deploy.catchup",
+    "db.failover", "db.switchover", "db.restore", "hosts.trust",
+}  # fmt: skip
+
+
+def test_each_emergency_has_its_page_and_the_index_says_so() -> None:
+    assert {page.stem.removeprefix("emergency-") for page in EMERGENCIES} == WHOLE
+    index = INDEX.read_text(encoding="utf-8")
+    linked = re.findall(r"^\| \[.+?\]\((emergency-.+?)\) \| .+ \|$", index, flags=re.M)
+    assert sorted(linked) == [page.name for page in EMERGENCIES]
+
+
+@pytest.mark.parametrize("page", EMERGENCIES, ids=lambda page: page.stem)
+def test_an_emergency_can_be_followed_half_asleep(page: Path) -> None:
+    """The same steps in the same order on every page, and each says something."""
+    assert page.read_text(encoding="utf-8").startswith("# Emergency: ")
+    found = sections(page)
+    assert list(found) == STEPS
+    assert all(len(text.split()) > 12 for text in found.values()), "a section says nothing"
+    for table in ("First command", "Decide"):
+        assert re.search(r"^\|---\|", found[table], re.M), f"{table} has no table"
+    steps = re.findall(r"^(\d)\. ", found["Commands, in order"], re.M)
+    assert steps == [str(number + 1) for number in range(len(steps))] and len(steps) > 2
+    assert len(re.findall(r"^- ", found["Do not"], re.M)) >= 3
+
+
+@pytest.mark.parametrize("page", EMERGENCIES, ids=lambda page: page.stem)
+def test_the_first_command_of_an_emergency_changes_nothing(page: Path) -> None:
+    first = sections(page)["First command"]
+    assert re.match(r"(?s)[^`]*```console\n\$ fab ", first), "the first thing to type is no `fab …`"
+    for _, name, *words in typed(first):
+        parts = re.split(r"[;|]", words[0]) if name == "run" else [""]
+        harmless = name == "run" and all(HARMLESS.match(part) for part in parts)
+        looks_only = name in LOOKS - {"run", "db.psql"} or ASKS & {*words}
+        assert looks_only or harmless, f"changes something: {name} {words}"
+
+
+@pytest.mark.parametrize("page", EMERGENCIES, ids=lambda page: page.stem)
+def test_what_hurts_is_rehearsed_first(page: Path) -> None:
+    """Whoever copies the first line of a block of commands gets the plan, and only then does it."""
+    seen: set[str] = set()
+    for _, name, *words in typed(page.read_text(encoding="utf-8")):
+        if ASKS & {*words}:
+            seen.add(name)
+        assert name not in REHEARSED - seen, f"no --dry-run or --check before: {name} {words}"
+
+
+@pytest.mark.parametrize("page", [*EMERGENCIES, *PAGES], ids=lambda page: page.stem)
+def test_commands_of_a_runbook_say_on_which_fleet(page: Path) -> None:
+    """A command that is copied from a page at 3 a.m. works as it stands, once ENV is a name."""
+    for program, name, *words in typed(page.read_text(encoding="utf-8")):
+        if program == "fab":
+            assert "--env" in words or words == ["--local"], f"{page.name}: {name} {words}"
+
+
+def test_first_looks_can_be_asked_of_a_lab() -> None:
+    """What the fleet's test runs: only looks, with every placeholder replaced, and most of the pages."""
+    named = {"ENV": "lab", "HOST": "s1", "STREAM": "s1", "EDGE": "e1", "DB": "d1", "PRIMARY": "d1"}
+    named |= {"BROKER": "d1", "WORKER": "w1", "BACKUP": "w1", "UNIT": "nginx", "OTHER": "d1"}
+    found = looks({**named, "VHOST": "v", "DATABASE": "d"})
+    assert len(found) > 60 and len(set(found.values())) > 40
+    changing = {"--write", "restart", "start", "stop", "kill", "resume"}
+    assert not [words for words in found if changing & {*" ".join(words).split()}]
+    for words in found:
+        assert words[words.index("--env") + 1] == "lab", words
+    patroni = next(words for words, page in found.items() if page == "patroni-down")
+    assert patroni[-1] == "d1", "its HOST is a database host"
+    assert not [words for words in found if "MONITOR" in " ".join(words)]

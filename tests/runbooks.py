@@ -1,0 +1,59 @@
+"""The runbooks' first looks, as commands that a lab can be asked: they change nothing, and are many."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from backline.tasks.steps import ROOT
+from tests.documented import FENCE, ours
+
+FOLDER = ROOT / "docs/runbooks"
+INDEX = FOLDER / "README.md"
+EMERGENCIES = sorted(FOLDER.glob("emergency-*.md"))
+PAGES = sorted({*FOLDER.glob("*.md")} - {*EMERGENCIES, INDEX})
+LOOKS = {
+    "status", "db.status", "broker.status", "logs", "releases", "lock", "audit", "audit.verify",
+    "certs", "hosts.list", "doctor", "db.psql", "run",
+}  # fmt: skip
+OF_DATABASE = re.compile(
+    r"etcd|patroni|pgbouncer|postgres|replica|slot|wal|transaction|deadlock|connections"
+)
+"""Pages whose HOST is a database host."""
+PLACEHOLDER = re.compile(r"\b[A-Z][A-Z]{1,}\b")
+SPOKEN = {"COMMAND"}
+"""Words in capitals that stand for themselves."""
+
+
+def sections(page: Path) -> dict[str, str]:
+    """A page's sections by their titles."""
+    parts = re.split(r"^## (.+)\n", page.read_text(encoding="utf-8"), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def typed(text: str) -> list[list[str]]:
+    """The commands of a text's blocks, in their order: not those that a sentence names."""
+    blocks = [f"```{language}\n{block}```\n" for language, block in FENCE.findall(text)]
+    return [words for block in blocks for words in ours(block)]
+
+
+def looks(names: Mapping[str, str]) -> dict[tuple[str, ...], str]:
+    """{command: page} of every first look at a fleet whose hosts, and so on, are `names`; each once.
+
+    Left out is what needs somebody whom this fleet does not have. `DB` is the HOST of some pages.
+    """
+    found: dict[tuple[str, ...], str] = {}
+    for page in (*EMERGENCIES, *PAGES):
+        parts = sections(page)
+        known = {**names, "HOST": names["DB"]} if OF_DATABASE.search(page.stem) else names
+        for program, task, *words in typed(parts.get("First look") or parts["First command"]):
+            put = [_filled(word, known) for word in words]
+            left = {name for word in put for name in PLACEHOLDER.findall(word)} - SPOKEN
+            if program == "fab" and task in LOOKS and not left:
+                found.setdefault((program, task, *put), page.stem)
+    return found
+
+
+def _filled(word: str, names: Mapping[str, str]) -> str:
+    return PLACEHOLDER.sub(lambda match: names.get(match[0], match[0]), word)
