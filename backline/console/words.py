@@ -19,6 +19,9 @@ WORDS = {
     "switch": "switched",
     "stop": "stopped",
     "rollback": "brought back",
+    "drain": "drained",
+    "undrain": "no longer drained",
+    "balance": "balancer",
 }
 
 
