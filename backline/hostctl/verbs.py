@@ -140,4 +140,17 @@ VERBS = {
         "how the jobs of the host with the backups went; start one",
     ),
     "broker": Verb("broker", "broker", ("action",), False, "what RabbitMQ here says"),
+    "jobs": Verb(
+        "jobs",
+        "jobs",
+        (
+            *("action", "queue", "task", "ids", "origin", "to", "limit", "most"),
+            *("seconds", "patience", "terminate", "dry"),
+        ),
+        True,
+        "ask the app's Celery here: pools, dead letters, a job that is not to be done",
+    ),
+    "scale": Verb(
+        "scale", "scale", ("process", "children"), True, "how many jobs a pool here does at once"
+    ),
 }
