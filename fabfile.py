@@ -15,6 +15,7 @@ from backline.tasks import (
     status,
     trail,
     upkeep,
+    workers,
 )
 
 pipe.end_quietly()
@@ -34,4 +35,5 @@ namespace = Collection(
     upkeep.patch,
     upkeep.reboot,
     upkeep.restart,
+    workers.collection,
 )

@@ -5,6 +5,7 @@ from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_events, show_runs
 from backline.console.tables import show_plan, show_status
+from backline.console.workers import show_letters, show_workers
 
 __all__ = [
     "Narrator",
@@ -13,7 +14,9 @@ __all__ = [
     "show_broker",
     "show_database",
     "show_events",
+    "show_letters",
     "show_plan",
     "show_runs",
     "show_status",
+    "show_workers",
 ]

@@ -22,6 +22,7 @@ WORDS = {
     "drain": "drained",
     "undrain": "no longer drained",
     "balance": "balancer",
+    "scale": "told how many jobs at once",
 }
 
 

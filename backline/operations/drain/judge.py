@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backline.errors import BacklineError, Exit
@@ -16,13 +16,17 @@ Balancers = Mapping[str, Mapping[str, Mapping[str, str]]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done. `fences`: of the hosts whose lease keeps deploys and other drains away."""
+    """What will be done. `fences`: of the hosts whose lease keeps deploys and other drains away.
+
+    `flag`: False where only pools stop or start, and the host is not drained otherwise.
+    """
 
     app: str
     hosts: tuple[str, ...]
     balancers: tuple[str, ...]
     processes: tuple[Process, ...]
     fences: dict[str, int]
+    flag: bool = True
 
     def of(self, host: str) -> list[Process]:
         """A host's live processes."""
@@ -102,6 +106,23 @@ def undrain(view: View, hosts: Iterable[str], serving: Collection[str]) -> Plan:
             exit_code=Exit.GUARD_REFUSED,
         )
     return _plan(view, coming, serving)
+
+
+def pools(view: View, hosts: Iterable[str], name: str) -> Plan:
+    """Pools alone, all or those called `name`. Raises BacklineError when a host has none such."""
+    chosen = tuple(hosts)
+    whole = _plan(view, chosen, ())
+    mine = [p for p in whole.processes if p.kind != "http" and name in ("", p.name)]
+    lacking = [host for host in chosen if host not in {process.host for process in mine}]
+    if lacking:
+        known = sorted({p.name for p in whole.processes if p.kind != "http"})
+        raise BacklineError(
+            f"no {f'pool {name}' if name else 'pool'} is live on {', '.join(lacking)}",
+            hosts=lacking,
+            state="nothing was changed",
+            hint=f"pools of these hosts: {', '.join(known) or 'none'}",
+        )
+    return replace(whole, processes=tuple(mine), flag=False)
 
 
 def _plan(view: View, hosts: tuple[str, ...], serving: Collection[str]) -> Plan:

@@ -42,20 +42,24 @@ class Drain:
         with self._leased():
             if not outage:  # with the lease nobody else takes hosts out: look once more
                 judge.guard(self._balancers(), self.plan.hosts, serving)
-            self._all(
-                {host: self._flag(host) for host in self.plan.hosts}, "their flags are not up"
-            )
+            if self.plan.flag:
+                flags = {host: self._flag(host) for host in self.plan.hosts}
+                self._all(flags, "not all of them are drained")
             jobs: dict[str, Job] = {
                 balancer: self._watch(balancer, out=True) for balancer in self.plan.balancers
             }
             pools = [process for process in self.plan.processes if process.kind != "http"]
             jobs |= {f"{pool.host} {pool.name}": self._finish(pool) for pool in pools}
-            self._all(jobs, "they are drained, which stays so")
+            drained = "they are drained, which stays so"
+            self._all(jobs, drained if self.plan.flag else "pools that were told to stop do so")
 
     def back(self) -> None:
         """Brings the hosts back: first healthy, then in the balancers. Raises BacklineError."""
         with self._leased():
-            self._all({host: self._return(host) for host in self.plan.hosts}, "they stay drained")
+            self._all(
+                {host: self._return(host) for host in self.plan.hosts},
+                "what does not run or is ill is left so",
+            )
             jobs = {balancer: self._watch(balancer, out=False) for balancer in self.plan.balancers}
             self._all(jobs, "they are healthy and no longer drained")
 
@@ -103,8 +107,9 @@ class Drain:
             seen = {**what, **CHECK, "app": self.plan.app, "deadline": START_SECONDS}
             look = self.reach.ask(host, "check", seen, START_SECONDS)
             yield from self.reach.told(look, "check", process.name, process.live)
-        down = self.reach.change(host, "drain", {"action": "off"})
-        yield from self.reach.told(down, "undrain")
+        if self.plan.flag:
+            down = self.reach.change(host, "drain", {"action": "off"})
+            yield from self.reach.told(down, "undrain")
 
     def _watch(self, balancer: str, out: bool) -> Job:
         """Until the balancer does with all hosts as it should. One that does not know a host is content."""

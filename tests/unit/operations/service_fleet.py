@@ -41,6 +41,13 @@ class ServiceFleet(FakeFleet):
         self.slow = {"edge2": 3}
         self.up = dict.fromkeys(SERVING, True)
         self.out: list[str] = []
+        self.letters: list[dict[str, Any]] = []
+        self.sent: list[dict[str, Any]] = []
+        self.busy: list[dict[str, Any]] = []
+        self.children = {"worker1": 2}
+        self.at_once = 2  # letters that one call moves
+        self.refuses = ""  # what the broker says instead of taking a letter
+        self.mute = False  # pools run, and do not answer
 
     def _balance(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         assert fields["action"] == "show"
@@ -52,6 +59,54 @@ class ServiceFleet(FakeFleet):
                 drained = False
             servers[name] = "stopping" if drained else "up" if self.up[name] else "down"
         return {"servers": {"streaming": servers}, "out": self.out}
+
+    def _jobs(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        action = fields["action"]
+        if action == "status":
+            return self._pools(host)
+        if action == "revoke":
+            job = fields["ids"][0]
+            rows = [row for row in self.busy if row["id"] == job]
+            found = {"plays@worker1": ["active", rows[0]]} if rows else {}
+            return {"found": found, "confirmed": [] if fields["dry"] else ["plays@worker1"]}
+        fitting = [row for row in self.letters if row["id"] in fields.get("ids", [row["id"]])]
+        fitting = [row for row in fitting if fields.get("task", row["task"]) == row["task"]]
+        if action == "dead":
+            there = len(self.letters)
+            return {"there": there, "seen": there, "letters": fitting[: fields["limit"]]}
+        kept = [{**row, "kept": "its time is over"} for row in fitting if row.get("late")]
+        able = [row for row in fitting if not row.get("late")][: fields["most"]]
+        moved = [] if self.refuses else able[: self.at_once]
+        self.letters = [row for row in self.letters if row not in moved]
+        self.sent += moved
+        over = len(moved) == len(able)
+        trouble = self.refuses or None
+        return {
+            "moved": len(moved),
+            "letters": moved,
+            "kept": kept,
+            "over": over,
+            "trouble": trouble,
+        }
+
+    def _pools(self, host: FakeHost) -> dict[str, Any]:
+        answer = {"processes": 2, "active": self.busy, "reserved": []}
+        pools, once = [], []
+        for name, release in host.live.items():
+            active = "active" if host.running[name] else "inactive"
+            row = {"process": name, "release": release, "active": active}
+            if name == "beat":
+                once.append(row)
+                continue
+            said = None if self.mute or active != "active" else answer
+            more = {"node": f"{name}@{host.name}", "queues": name, "inventory": 2, "answer": said}
+            pools.append({**row, **more, "children": self.children[host.name]})
+        return {"pools": pools, "singletons": once, "trouble": None}
+
+    def _scale(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        self._guard(host, fields)
+        self.children[host.name] = fields["children"] or 2
+        return {"already": False}
 
     def __enter__(self) -> ServiceFleet:
         return self
