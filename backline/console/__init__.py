@@ -4,6 +4,12 @@ from backline.console.data_tier import show_broker, show_database
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_events, show_runs
+from backline.console.sessions import (
+    show_locks,
+    show_sessions,
+    show_statements,
+    show_tables,
+)
 from backline.console.tables import show_plan, show_status
 from backline.console.workers import show_letters, show_workers
 
@@ -15,8 +21,12 @@ __all__ = [
     "show_database",
     "show_events",
     "show_letters",
+    "show_locks",
     "show_plan",
     "show_runs",
+    "show_sessions",
+    "show_statements",
     "show_status",
+    "show_tables",
     "show_workers",
 ]

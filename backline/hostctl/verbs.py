@@ -121,6 +121,7 @@ VERBS = {
                 "outage",
             ),
             *("sql", "write", "database", "format"),
+            *("how", "pid", "started", "schema", "table"),
         ),
         True,
         "look at this member of the database cluster, or hand over, pause, restart, ask it",
