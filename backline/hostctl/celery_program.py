@@ -117,7 +117,9 @@ def requeue(box: Box, wanted: Request, now: float, clock: Any = time.monotonic) 
     broker refuses one: `trouble` says why.
     """
     end = clock() + float(wanted["seconds"])
-    moved, kept, over, trouble = [], [], True, None
+    moved: list[Letter] = []
+    kept: list[Letter] = []
+    over, trouble = True, None
     for _ in range(min(box.count(), int(wanted["limit"]))):
         if len(moved) >= int(wanted["most"]):
             break

@@ -127,7 +127,8 @@ def _status(host: Host, app: App, found: list[Pool], patience: float) -> dict[st
 
 
 def _singletons(host: Host, app: App) -> list[dict[str, object]]:
-    known, found = state.load(host, app.name), []
+    known = state.load(host, app.name)
+    found: list[dict[str, object]] = []
     for name in settings.process_names(host, app.name):
         process, release = settings.process(host, app.name, name), state.live(known, name)
         if process.kind == "singleton" and release:
@@ -177,10 +178,11 @@ def _name(request: Request, field: str) -> str:
 
 def _ids(request: Request) -> list[str]:
     value = request.fields.get("ids") or []
-    good = isinstance(value, list) and len(value) <= IDS
-    if not good or not all(isinstance(one, str) and 0 < len(one) <= TEXT for one in value):
-        raise UsageError("bad_field", f"jobs: ids must be a list of at most {IDS} IDs")
-    return list(value)
+    if isinstance(value, list) and len(value) <= IDS:
+        found = [one for one in value if isinstance(one, str) and 0 < len(one) <= TEXT]
+        if len(found) == len(value):
+            return found
+    raise UsageError("bad_field", f"jobs: ids must be a list of at most {IDS} IDs")
 
 
 def _ask(host: Host, app: App, pool: Pool, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -50,8 +50,9 @@ def status(c: Context, on: str = "", env: str = "", app: str = "", json: bool = 
         seen = broker.collect(hosts, brokers) if brokers else broker.View((), ())
     unknown = "" if seen.queues or not brokers else "; ".join(seen.troubles)
     if json:
-        for row in (*view.pools, *view.singletons, *seen.queues):
-            console.line(row.as_json())
+        lines = [row.as_json() for row in view.pools] + [row.as_json() for row in view.singletons]
+        for line in [*lines, *(queue.as_json() for queue in seen.queues)]:
+            console.line(line)
         for host, why in view.silent.items():
             console.line({"schema_version": 1, "event": "silent", "host": host, "why": why})
     else:

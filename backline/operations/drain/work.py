@@ -83,7 +83,8 @@ class Drain:
         errors = [outcome.error for outcome in outcomes.values() if outcome.error]
         if errors:
             raise _failed(errors, "nothing was changed")
-        return {host: outcome.value["servers"] for host, outcome in outcomes.items()}
+        answers = {host: outcome.value or {} for host, outcome in outcomes.items()}
+        return {host: answer.get("servers", {}) for host, answer in answers.items()}
 
     def _flag(self, host: str) -> Job:
         fields = {"action": "on", "persist": True}

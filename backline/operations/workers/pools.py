@@ -79,9 +79,8 @@ class View:
     def troubles(self) -> list[str]:
         """What somebody on call should see."""
         found = [f"{host}: {why}" for host, why in {**self.silent, **self.away}.items()]
-        rows = (*self.pools, *self.singletons)
-        mute = [row for row in rows if row.trouble and row.host not in self.away]
-        return [*found, *(str(row.trouble) for row in mute)]
+        rows: list[Pool | Singleton] = [*self.pools, *self.singletons]
+        return found + [row.trouble for row in rows if row.trouble and row.host not in self.away]
 
 
 def collect(fleet: Fleet, app: str, hosts: Iterable[str]) -> View:

@@ -93,7 +93,8 @@ def test_looking_takes_nothing() -> None:
 
 
 def test_letters_go_back_to_where_they_come_from_with_all_their_tries() -> None:
-    other = message(2, **{"x-death": [{**DIED, "queue": "mail"}]})
+    other = message(2)
+    other.headers["x-death"] = [{**DIED, "queue": "mail"}]
     box = FakeBox(message(1), other)
     answer = program.requeue(box, WANTED, now=0.0)
     assert (answer["moved"], answer["over"], box.dead) == (2, True, [])

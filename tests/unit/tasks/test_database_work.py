@@ -102,7 +102,7 @@ def test_slow_asks_all_members_and_shows_no_literal(fleet: Database, capsys: Cap
 
 
 def test_locks_are_a_tree(fleet: Database, capsys: Captured) -> None:
-    more = {"by": [], "mode": None, "lock": None, "relation": None}
+    more: dict[str, Any] = {"by": [], "mode": None, "lock": None, "relation": None}
     waits = {"by": [11], "mode": "ShareLock", "lock": "relation", "relation": None}
     fleet.rows = [row(12, **waits), row(11, **more)]
     assert call(work.locks) == 0

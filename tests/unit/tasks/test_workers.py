@@ -234,6 +234,6 @@ def test_a_malformed_wish_is_asked_of_one_host_only(fleet: ServiceFleet) -> None
     def usage(host: Any, fields: Any) -> dict[str, Any]:
         raise HostError("worker1", "ids must be a list", code="bad_field", exit_code=2)
 
-    fleet._jobs = usage  # type: ignore[method-assign]
+    fleet._jobs = usage
     assert call(jobs.dead, limit=0) == 1
     assert call(jobs.dead) == 1
