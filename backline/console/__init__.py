@@ -1,6 +1,7 @@
 """What people and programs see: people on stderr, results and NDJSON on stdout."""
 
 from backline.console.data_tier import show_broker, show_database
+from backline.console.maintenance import show_maintenance
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_events, show_runs
@@ -22,6 +23,7 @@ __all__ = [
     "show_events",
     "show_letters",
     "show_locks",
+    "show_maintenance",
     "show_plan",
     "show_runs",
     "show_sessions",

@@ -151,6 +151,13 @@ VERBS = {
         True,
         "ask the app's Celery here: pools, dead letters, a job that is not to be done",
     ),
+    "maintenance": Verb(
+        "maintenance",
+        "maintenance",
+        ("action", "page", "until"),
+        True,
+        "show listeners of this edge a page instead of the application",
+    ),
     "scale": Verb(
         "scale", "scale", ("process", "children"), True, "how many jobs a pool here does at once"
     ),
