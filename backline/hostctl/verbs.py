@@ -158,6 +158,13 @@ VERBS = {
         True,
         "show listeners of this edge a page instead of the application",
     ),
+    "cache": Verb(
+        "cache",
+        "cache",
+        ("action", "paths", "location", "seconds"),
+        True,
+        "drop files from this host's cache of audio",
+    ),
     "scale": Verb(
         "scale", "scale", ("process", "children"), True, "how many jobs a pool here does at once"
     ),

@@ -22,6 +22,7 @@ LEASELESS = (
     "backup",
     "jobs",
     "maintenance",
+    "cache",
 )
 MORE: dict[str, dict[str, Any]] = {
     "drain": {"action": "on"},
