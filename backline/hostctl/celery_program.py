@@ -11,11 +11,12 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 CONNECT, ANSWER = 5.0, 20.0
+ZONE = timezone.utc  # noqa: UP017 - an application's Python may be older than that name
 SHOWN = 500
 ROUND = "backline-requeued"
 """A header: how often a letter was sent round again."""
@@ -63,7 +64,7 @@ def letter(headers: Mapping[str, Any], properties: Mapping[str, Any], size: int)
 def seconds(moment: object) -> float | None:
     """Seconds since the epoch of what AMQP calls a timestamp; without a zone it is UTC."""
     if isinstance(moment, datetime):
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return (moment if moment.tzinfo else moment.replace(tzinfo=ZONE)).timestamp()
     return float(moment) if isinstance(moment, (int, float)) else None
 
 

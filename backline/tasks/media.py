@@ -130,7 +130,7 @@ def purge(
     fleet = environment(env)
     hosts = _chosen(fleet, on, "streaming")
     run = new_run("media", message)
-    fields = {"run": run.id, "actor": run.actor, "message": run.message}
+    fields: dict[str, Any] = {"run": run.id, "actor": run.actor, "message": run.message}
     fields |= {"paths": wanted, "location": location}
     with reach(fleet) as reached:
         if dry_run:
