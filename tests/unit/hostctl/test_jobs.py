@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backline.hostctl import execute, jobs, settings
+from backline import hostctl_build
+from backline.hostctl import celery_program, execute, jobs, settings
 
 from .fake_host import PROCESSES, R1, R2, Lab
 
@@ -134,6 +137,18 @@ def test_a_scale_is_kept_and_taken_up_by_every_start(lab: Lab) -> None:
     assert (answer["children"], answer["was"]) == (None, 6)
     assert settings.process(lab.host, "jukebox", "worker-plays").parameters["concurrency"] == "2"
     assert not settings.scale_file(lab.host, "jukebox").exists()
+
+
+def test_the_program_is_part_of_what_is_installed(tmp_path: Path) -> None:
+    """hostctl is one file, and reads the program out of itself."""
+    path = tmp_path / "hostctl"
+    hostctl_build.write(path)
+    script = "import sys, pkgutil; sys.path.insert(0, sys.argv[1]); "
+    script += "sys.stdout.write(pkgutil.get_data('hostctl', 'celery_program.py').decode())"
+    argv = [sys.executable, "-IS", "-c", script, str(path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout == Path(celery_program.__file__).read_text()
+    compile(done.stdout, "program", "exec")
 
 
 def test_more_children_share_the_memory_of_the_pool() -> None:
