@@ -1,7 +1,8 @@
 """What `hostctl jobs` runs with the application's own Python, user and environment.
 
 It is handed over as text, so it imports nothing of hostctl's, and Celery where it is needed alone. One
-JSON object on stdin, one on the last line of stdout. Credentials are in the environment; none is told.
+JSON object on stdin, one on stdout, on a line that is marked: applications may print what they like.
+Credentials are in the environment; none is told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 CONNECT, ANSWER = 5.0, 20.0
 ZONE = timezone.utc  # noqa: UP017 - an application's Python may be older than that name
 SHOWN = 500
+MARK = "backline: "
 ROUND = "backline-requeued"
 """A header: how often a letter was sent round again."""
 DEATHS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
@@ -294,7 +296,7 @@ def main(lines: Iterable[str]) -> None:
     wanted = json.loads("".join(lines))
     app = importlib.import_module("celery.app.utils").find_app(wanted["celery"])
     answer = perform(app, wanted)
-    print(json.dumps(answer, default=str), flush=True)
+    print(MARK + json.dumps(answer, default=str), flush=True)
 
 
 if __name__ == "__main__":

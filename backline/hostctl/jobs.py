@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import commands, record, scale, settings, state, units
+from .celery_program import MARK
 from .errors import HostctlError, UsageError
 from .host import Host
 from .names import Request
@@ -194,12 +195,9 @@ def _ask(host: Host, app: App, pool: Pool, asked: Mapping[str, Any]) -> dict[str
     timeout = START + float(asked.get("seconds", 0)) + 4 * float(asked.get("patience", 0))
     argv = [python, "-c", source.decode()]
     ended = commands.run(host, app, pool.manifest, argv, timeout, stdin)
-    lines = ended.out.strip().splitlines()
-    try:
-        if ended.status == 0:
-            return dict(json.loads(lines[-1]))
-    except (ValueError, IndexError, TypeError):
-        pass
+    answers = [line for line in ended.out.splitlines() if line.startswith(MARK)]
+    if ended.status == 0 and answers:
+        return dict(json.loads(answers[-1].removeprefix(MARK)))
     late = f"no answer within {timeout:.0f} s" if ended.status is None else ""
     said = ended.err.strip().splitlines()
     raise HostctlError(

@@ -14,6 +14,7 @@ from .names import Request
 
 NAME_LIMIT = 63
 LOCK_WITHIN = 5.0
+OURS = "hostctl"  # what our own sessions are called: a vacuum that nobody waits for may end
 SIGNALS = {"cancel": "pg_cancel_backend", "terminate": "pg_terminate_backend"}
 # Nobody stands in for a session that ended meanwhile: its number may be another one's by now.
 SIGNAL = """
@@ -24,8 +25,8 @@ with seen as (
 )
 select json_build_object('who', usename, 'state', case
   when backend_type <> 'client backend' then 'it is no client''s but PostgreSQL''s own: ' || backend_type
-  when replicates then 'it replicates, and a standby would be cut off'
-  when super then 'it is the superuser''s, such as Patroni''s'
+  when replicates and application_name <> '{ours}' then 'it replicates, and a standby would be cut off'
+  when super and application_name <> '{ours}' then 'it is the superuser''s, such as Patroni''s'
   when {signal}(pid) then 'signalled' else 'gone' end)
 from seen
 """
@@ -46,7 +47,7 @@ def signal(host: Host, settings: Settings, request: Request) -> dict[str, object
         host,
         settings,
         "postgres",
-        SIGNAL.format(pid=pid, started=started, signal=SIGNALS[how]),
+        SIGNAL.format(pid=pid, started=started, signal=SIGNALS[how], ours=OURS),
         10.0,
     )
     found = json.loads(said) if said.strip() else {"who": None, "state": "gone"}
@@ -99,7 +100,7 @@ def _psql(host: Host, settings: Settings, database: str, sql: str, seconds: floa
         "HOME": "/",
         "PGDATABASE": database,  # not --dbname, which takes a name with a = for a connection string
         "PGOPTIONS": f"{options} -c vacuum_cost_delay=2",
-        "PGAPPNAME": "hostctl",
+        "PGAPPNAME": OURS,
     }
     ended = host.run(
         [*argv, "--username=postgres", f"--command={sql}"], timeout=seconds + 5, env=environment

@@ -161,7 +161,16 @@ def vacuum(
         chosen = found[0]
         what = {"database": chosen.database, "schema": chosen.schema, "table": chosen.name}
         fields = {**who, "action": "vacuum", "seconds": seconds, **what}
-        answer = hosts.call(host, "database", fields, deadline=seconds + 30.0)
+        try:
+            answer = hosts.call(host, "database", fields, deadline=seconds + 30.0)
+        except KeyboardInterrupt:
+            raise BacklineError(
+                "interrupted",
+                hosts=[host],
+                state=f"the vacuum goes on there by itself, {seconds} s at most; it is in nobody's way",
+                hint="fab db.slow shows it, fab db.kill ends it",
+                exit_code=Exit.INTERRUPTED,
+            ) from None
         now = tables.find(hosts, host, who, chosen.database, f"{chosen.schema}.{chosen.name}")
     if json:
         console.line({"schema_version": 1, "event": "vacuumed", **what, **_plain(answer)})

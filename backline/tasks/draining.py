@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from backline.errors import BacklineError
+from backline.errors import BacklineError, Exit
 from backline.tasks import operator
 from backline.tasks.operator import (
     DRY_HELP,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.operations.drain.judge import Plan
     from backline.operations.drain.look import View
+    from backline.operations.drain.work import Drain
     from backline.transport.fleet import SshFleet
 
 LONGEST = 3600
@@ -78,7 +81,8 @@ def drain(
         run = new_run(plan.app, message)
         with console.Narrator(run.id, json) as narrator:
             work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
-            work.out(fleet.groups.get("streaming", ()), outage)
+            with interrupted(work):
+                work.out(fleet.groups.get("streaming", ()), outage)
     _end(plan, "drained", json)
 
 
@@ -111,8 +115,25 @@ def undrain(
         confirm(fleet, len(plan.hosts), yes, json)
         run = new_run(plan.app, message)
         with console.Narrator(run.id, json) as narrator:
-            Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout)).back()
+            work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
+            with interrupted(work):
+                work.back()
     _end(plan, "undrained", json)
+
+
+@contextmanager
+def interrupted(work: Drain) -> Iterator[None]:
+    """Ctrl-C, told with what it leaves; leases have been given back by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise BacklineError(
+            "interrupted",
+            hosts=work.plan.hosts,
+            state=work.so_far,
+            hint="the same command again goes on; fab status shows the hosts",
+            exit_code=Exit.INTERRUPTED,
+        ) from None
 
 
 def _seen(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
-from backline.errors import BacklineError
+from backline.errors import BacklineError, Exit
 from backline.tasks.agreeing import agree
 from backline.tasks.operator import (
     DRY_HELP,
@@ -100,7 +100,15 @@ def requeue(
         if dry_run or not count:
             return
         agree(fleet, count, "dead letters", yes, json)
-        moved = asker.requeue(wish, letters, lambda so_far: _progress(so_far, count, json))
+        try:
+            moved = asker.requeue(wish, letters, lambda so_far: _progress(so_far, count, json))
+        except KeyboardInterrupt:
+            raise BacklineError(
+                "interrupted",
+                state="none is lost; what was begun on the host goes on for a minute at most",
+                hint="fab workers.dead shows what is left, the same command again goes on",
+                exit_code=Exit.INTERRUPTED,
+            ) from None
     _tell(moved, count, json)
 
 

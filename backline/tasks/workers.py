@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.context import Context
 
-from backline.errors import BacklineError
+from backline.errors import BacklineError, Exit
 from backline.tasks import jobs, operator
+from backline.tasks.draining import interrupted
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
@@ -125,6 +126,14 @@ def scale(
                 scaling.carry_out(
                     hosts, plan, fences, run, operator.clock(), narrator.report, float(timeout)
                 )
+            except KeyboardInterrupt:
+                raise BacklineError(
+                    "interrupted",
+                    hosts=chosen,
+                    state="a pool that was told to stop does so, and may have to be started",
+                    hint="fab workers.status; the same command again, or fab workers.drain HOST --undo",
+                    exit_code=Exit.INTERRUPTED,
+                ) from None
             except HostError as error:
                 raise BacklineError(
                     f"{error.host}: {error.message}",
@@ -183,10 +192,8 @@ def drain(
         run = new_run(plan.app, message)
         with console.Narrator(run.id, json) as narrator:
             work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
-            if undo:
-                work.back()
-            else:
-                work.out((), outage=True)
+            with interrupted(work):
+                work.back() if undo else work.out((), outage=True)
     _end(json, "started" if undo else "stopped", plan.hosts)
 
 

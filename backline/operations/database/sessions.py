@@ -12,6 +12,8 @@ from backline.transport.port import Fleet
 
 PREPARED = 0
 """Instead of a process ID: a prepared transaction, which belongs to no session."""
+OURS = "hostctl"
+"""What hostctl calls its own sessions: a vacuum that nobody waits for any more may be ended."""
 TEXT = 4000
 COLUMNS = f"""
   a.pid, a.usename as "user", a.datname as database, a.application_name as application,
@@ -24,9 +26,9 @@ COLUMNS = f"""
   left(a.query, {TEXT}) as query
 """
 FROM = "from pg_stat_activity a left join pg_roles r on r.oid = a.usesysid"
-OURS = "a.pid <> pg_backend_pid()"
+NOT_ME = "a.pid <> pg_backend_pid()"
 RUNNING = f"""
-select {COLUMNS} {FROM} where {OURS} and a.backend_type = 'client backend' and a.state <> 'idle'
+select {COLUMNS} {FROM} where {NOT_ME} and a.backend_type = 'client backend' and a.state <> 'idle'
 order by coalesce(a.xact_start, a.query_start) limit {{limit}}
 """
 ONE = f"select {COLUMNS} {FROM} where a.pid = {{pid}}"
@@ -81,6 +83,8 @@ class Session:
         """Why nobody may end it, or None; its host judges once more."""
         if self.kind != "client backend":
             return f"it is no client's but PostgreSQL's own: {self.kind}"
+        if self.application == OURS:
+            return None
         if self.replicates:
             return "it replicates, and a standby would be cut off"
         return "it is the superuser's, such as Patroni's" if self.super else None

@@ -36,6 +36,13 @@ class Drain:
         self.crew = Crew(fleet.hands(), clock)
         self.lease = Lease(fleet, run, report)
         self.reach = Reach(fleet, self.lease, clock, report)
+        self.flags: dict[str, str] = {}
+
+    @property
+    def so_far(self) -> str:
+        """What an interrupted one leaves."""
+        done = [f"{host} is {state}" for host, state in self.flags.items()]
+        return "; ".join(done) or "no flag has changed; pools that were told to stop do so"
 
     def out(self, serving: Collection[str], outage: bool) -> None:
         """Takes the hosts out of service. Raises BacklineError; see `drain` and `guard`."""
@@ -89,6 +96,7 @@ class Drain:
     def _flag(self, host: str) -> Job:
         fields = {"action": "on", "persist": True}
         yield from self.reach.told(self.reach.change(host, "drain", fields), "drain")
+        self.flags[host] = "drained"
 
     def _finish(self, pool: Process) -> Job:
         """A pool takes nothing new, ends the jobs it has, and stops. Where it waits too long it goes on."""
@@ -111,6 +119,7 @@ class Drain:
         if self.plan.flag:
             down = self.reach.change(host, "drain", {"action": "off"})
             yield from self.reach.told(down, "undrain")
+            self.flags[host] = "no longer drained"
 
     def _watch(self, balancer: str, out: bool) -> Job:
         """Until the balancer does with all hosts as it should. One that does not know a host is content."""

@@ -111,6 +111,38 @@ def test_status_of_a_broker_that_is_away_is_still_a_status(lab: Lab) -> None:
     assert answer["pools"][0]["active"] == "active" and "cannot ask" in answer["trouble"]
 
 
+NOISY = """
+import atexit, json
+from types import SimpleNamespace
+print("loading {")
+atexit.register(print, json.dumps({"level": "info", "text": "good bye"}))
+
+class Link:
+    def __enter__(self): return self
+    def __exit__(self, *exception): pass
+    def ensure_connection(self, **options): pass
+
+def find_app(name):
+    stats = {NODE: {"pool": {"processes": [7, 8]}}}
+    job = {"id": "j1", "name": "t", "args": ["s3cret"], "time_start": 5.0}
+    answers = SimpleNamespace(ping=lambda: {NODE: {"ok": "pong"}}, stats=lambda: stats,
+                              active=lambda: {NODE: [job]}, reserved=lambda: None)
+    control = SimpleNamespace(inspect=lambda **options: answers)
+    return SimpleNamespace(connection_for_write=lambda **options: Link(), control=control)
+"""
+
+
+def test_an_application_may_print_what_it_likes(lab: Lab) -> None:
+    node = f"worker-plays.{R1}@{platform.node()}"
+    plant(lab, NOISY.replace("NODE", repr(node)))
+    lab.systemd.unit(f"jukebox-worker-plays@{R1}.service").update(active="active", pid=7)
+    answer = lab.ok("jobs", action="status")
+    assert answer["trouble"] is None
+    (pool,) = answer["pools"]
+    assert pool["answer"]["processes"] == 2 and pool["answer"]["reserved"] == []
+    assert pool["answer"]["active"] == [{"task": "t", "id": "j1", "since": 5.0, "queue": None}]
+
+
 def test_a_workers_name_is_the_one_of_its_command() -> None:
     words = ["celery", "--app=jukebox", "worker", "--hostname", "plays.R@%h"]
     assert jobs.option(words, jobs.APPS) == "jukebox"

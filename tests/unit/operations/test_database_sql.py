@@ -246,6 +246,15 @@ def test_superusers_and_replication_are_left_alone(server: Server, user: str) ->
     assert "30" in _query(server, pid)
 
 
+def test_a_vacuum_of_ours_that_nobody_waits_for_may_be_ended(server: Server) -> None:
+    name = f"set application_name = '{superuser.OURS}'"
+    pid = server.session("postgres", name, "select pg_sleep(30)", database="postgres")
+    until(lambda: "30" in _query(server, pid))
+    found = sessions.one(server, "db1", "db1", pid, WHO)  # type: ignore[arg-type]
+    assert found is not None and found.protected is None and sessions.OURS == superuser.OURS
+    assert sign(server, pid)["signalled"] is True
+
+
 def test_postgresql_s_own_processes_are_left_alone(server: Server) -> None:
     sql = "select pid, (extract(epoch from backend_start) * 1000000)::bigint as started "
     sql += "from pg_stat_activity where backend_type = 'checkpointer'"

@@ -130,6 +130,19 @@ def test_jobs_that_do_not_end_are_told(fleet: ServiceFleet) -> None:
     assert "stop_timeout" in error.message and fleet.hosts["worker1"].drained
 
 
+def test_an_interruption_gives_the_leases_back_and_says_how_far_it_came(
+    fleet: ServiceFleet,
+) -> None:
+    plan = judge.drain(fleet.see("stream1"), ("stream1",), SERVING, False)
+    run = Run("run-1", "jukebox", "ann@desk")
+    work = Drain(fleet, plan, run, fleet.clock, lambda event: None, 60.0)
+    fleet.faults = [Fault("balance", "interrupt", host="edge2", nth=3)]
+    with pytest.raises(KeyboardInterrupt):
+        work.out(SERVING, False)
+    assert work.so_far == "stream1 is drained"
+    assert fleet.leased() == []
+
+
 def test_a_host_that_is_ill_stays_drained(fleet: ServiceFleet) -> None:
     fleet.drain("stream1")
     fleet.faults = [Fault("check", "unhealthy", host="stream1")]

@@ -12,7 +12,7 @@ from invoke.context import Context
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operations"))
 
-from service_fleet import EDGES, SERVING, ServiceFleet
+from service_fleet import EDGES, SERVING, Fault, ServiceFleet
 
 import backline.tasks.operator
 from backline import inventory
@@ -82,6 +82,12 @@ def test_there_and_back(fleet: ServiceFleet, capsys: Captured) -> None:
     told = capsys.readouterr().err
     assert "drained: stream1" in told and "undrained: stream1" in told
     assert not fleet.hosts["stream1"].drained
+
+
+def test_ctrl_c_is_told_with_what_it_leaves(fleet: ServiceFleet, capsys: Captured) -> None:
+    fleet.faults = [Fault("balance", "interrupt", host="edge2", nth=4)]
+    assert call(draining.drain, on="stream1", yes=1) == 130
+    assert "stream1 is drained" in capsys.readouterr().err and fleet.leased() == []
 
 
 def test_a_typing_error_means_nobody(fleet: ServiceFleet) -> None:
