@@ -101,7 +101,7 @@ def switch(host, **request):
 
 
 def test_the_page_of_the_occasion_is_shown_until_it_is_over(host):
-    page = "<!doctype html><title>100% \u266b</title><p>Back at \"nine\"; it's planned + nice.</p>"
+    page = '<!doctype html><title>100% \u266b</title><p>Back at "nine"; it\'s planned + nice.</p>'
     mode = host.file("/etc/haproxy/maintenance.map")
     before = (mode.user, mode.group, mode.mode)
     switch(host, action="on", page=page, until=1830297599, actor="ann@desk", message="disks")
