@@ -11,9 +11,12 @@ from backline.tasks import (
     database,
     deploy,
     doctor,
+    draining,
     hosts,
     lock,
     logs,
+    maintenance,
+    media,
     pipe,
     provision,
     releases,
@@ -23,6 +26,7 @@ from backline.tasks import (
     status,
     trail,
     upkeep,
+    workers,
 )
 
 pipe.end_quietly()
@@ -38,6 +42,10 @@ namespace = Collection(
     hosts.collection,
     lock.collection,
     logs.logs,
+    draining.drain,
+    draining.undrain,
+    maintenance.collection,
+    media.collection,
     provision.drift,
     provision.provision,
     releases.releases,
@@ -49,4 +57,5 @@ namespace = Collection(
     upkeep.patch,
     upkeep.reboot,
     upkeep.restart,
+    workers.collection,
 )

@@ -11,10 +11,18 @@ from backline.console.lists import (
     show_leases,
     show_releases,
 )
+from backline.console.maintenance import show_maintenance
 from backline.console.narrator import Narrator
 from backline.console.output import console, line
 from backline.console.records import show_commands, show_events, show_runs
+from backline.console.sessions import (
+    show_locks,
+    show_sessions,
+    show_statements,
+    show_tables,
+)
 from backline.console.tables import show_plan
+from backline.console.workers import show_letters, show_workers
 
 __all__ = [
     "Narrator",
@@ -30,9 +38,16 @@ __all__ = [
     "show_hosts",
     "show_keys",
     "show_leases",
+    "show_letters",
+    "show_locks",
+    "show_maintenance",
     "show_plan",
     "show_releases",
     "show_runs",
+    "show_sessions",
+    "show_statements",
     "show_status",
     "watch_status",
+    "show_tables",
+    "show_workers",
 ]

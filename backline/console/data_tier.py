@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from backline.console.cells import ago, columns, plain
 from backline.console.output import console
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from backline.operations.backups import Job
     from backline.operations.broker import View as Brokers
     from backline.operations.database.look import Member, View
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 def show_database(view: View, jobs: Sequence[Job], unknown: str = "") -> None:
     """Members, etcd's majority, backups; what is wrong comes last, where it is seen."""
     out = console(sys.stdout)
-    table = _table("MEMBER", "ROLE", "STATE", "TL", "LAG", "ETCD", "PGBOUNCER")
+    table = columns("MEMBER", "ROLE", "STATE", "TL", "LAG", "ETCD", "PGBOUNCER")
     for member in view.members:
         ill = member.error or member.state not in ("running", "streaming")
         table.add_row(*_cells(member), style="red" if ill else None)
@@ -29,7 +27,7 @@ def show_database(view: View, jobs: Sequence[Job], unknown: str = "") -> None:
     mode = "synchronous" if view.synchronous else "asynchronous"
     out.print(f"{view.scope}: {view.leader or 'NOBODY'} leads, {mode}; {votes}", markup=False)
     if jobs:
-        table = _table("BACKUP", "LAST RUN", "AGO", "NOTES")
+        table = columns("BACKUP", "LAST RUN", "AGO", "NOTES")
         for job in jobs:
             table.add_row(*_job(job), style="red" if job.ran and not job.good else None)
         out.print(table)
@@ -41,21 +39,21 @@ def show_database(view: View, jobs: Sequence[Job], unknown: str = "") -> None:
 def show_broker(view: Brokers) -> None:
     """Brokers, then queues."""
     out = console(sys.stdout)
-    table = _table("BROKER", "SEES", "ALARMS", "MAY STOP")
+    table = columns("BROKER", "SEES", "ALARMS", "MAY STOP")
     for broker in view.brokers:
         sees = f"{len(broker.running)} of {len(broker.members)}"
         cells = (broker.host, sees, ", ".join(broker.alarms) or "none", _critical(broker.critical))
         if broker.error:
             table.add_row(broker.host, "no answer", "", "", style="red")
         else:
-            table.add_row(*map(_plain, cells))
+            table.add_row(*map(plain, cells))
     out.print(table)
-    table = _table("QUEUE", "KIND", "MESSAGES", "IN WORK", "CONSUMERS", "COPIES UP")
+    table = columns("QUEUE", "KIND", "MESSAGES", "IN WORK", "CONSUMERS", "COPIES UP")
     for queue in view.queues:
         numbers = (queue.messages, queue.unacknowledged, queue.consumers, queue.online)
         name = queue.name if queue.vhost == "/" else f"{queue.vhost}/{queue.name}"
         style = "yellow" if queue.dead and queue.messages else None
-        table.add_row(_plain(name), queue.kind, *map(str, numbers), style=style)
+        table.add_row(plain(name), queue.kind, *map(str, numbers), style=style)
     out.print(table)
     _troubles(view.troubles)
 
@@ -78,8 +76,8 @@ def _job(job: Job) -> tuple[str, str, str, str]:
     word = "running" if job.running else "good" if job.good else "FAILED"
     notes = [job.why] if not job.good else []
     if not job.good:
-        notes.append(f"last good {_ago(job.succeeded)} ago" if job.succeeded else "never good")
-    return job.name, word, _ago(job.ended), _plain("; ".join(notes))
+        notes.append(f"last good {ago(job.succeeded)} ago" if job.succeeded else "never good")
+    return job.name, word, ago(job.ended), plain("; ".join(notes))
 
 
 def _critical(why: str | None) -> str:
@@ -92,30 +90,6 @@ def _bytes(count: int | None) -> str:
     return str(count) if count < 10_000 else f"{count / 1e6:.1f} MB"
 
 
-def _ago(moment: float) -> str:
-    """How long ago, in the largest unit that says something."""
-    seconds = max(0.0, time.time() - moment)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _troubles(troubles: Iterable[str]) -> None:
     for trouble in troubles:
         console(sys.stdout).print(f"! {trouble}", style="red", markup=False)
-
-
-def _table(*names: str) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name in ("MEMBER", "BROKER", "QUEUE"))
-    return table
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

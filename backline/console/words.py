@@ -19,6 +19,10 @@ WORDS = {
     "switch": "switched",
     "stop": "stopped",
     "rollback": "brought back",
+    "drain": "drained",
+    "undrain": "no longer drained",
+    "balance": "balancer",
+    "scale": "told how many jobs at once",
 }
 
 

@@ -21,7 +21,8 @@ USAGE_TEXT = """usage: hostctl VERB < request.json
 
 Does one step of a deploy on this host. Reads one JSON object on stdin, writes one on stdout.
 Changing verbs (*) need the live lease of the request's run, except lease, want, update,
-balance, database, proxy, backup.
+balance, database, proxy, backup, jobs,
+maintenance, cache.
 """
 EXIT_TEXT = """
 Exit status: 0 done, 1 failed, 2 bad request, 5 lease held by another run, 6 refused by a guard.

@@ -15,7 +15,14 @@ from .settings import App, Manifest
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|KEY|URL|DSN|CREDENTIAL", re.IGNORECASE)
 
 
-def run(host: Host, app: App, manifest: Manifest, argv: list[str], timeout: float) -> Completed:
+def run(
+    host: Host,
+    app: App,
+    manifest: Manifest,
+    argv: list[str],
+    timeout: float,
+    stdin: bytes = b"",
+) -> Completed:
     """Run a filled-in command of a release in its app folder; its output has no secrets in it."""
     secrets = envfile.read(host.path(app.env_file))
     environment = {
@@ -27,7 +34,13 @@ def run(host: Host, app: App, manifest: Manifest, argv: list[str], timeout: floa
     folder = settings.release_folder(host, app, str(manifest["id"])) / "app"
     user, group = (app.user, app.group) if host.become else (None, None)
     ended = host.run(
-        argv, timeout=timeout, cwd=str(folder), env=environment, user=user, group=group
+        argv,
+        timeout=timeout,
+        stdin=stdin,
+        cwd=str(folder),
+        env=environment,
+        user=user,
+        group=group,
     )
     return Completed(ended.status, redact(ended.out, secrets), redact(ended.err, secrets))
 

@@ -18,7 +18,7 @@ from .pgbouncer import PgBouncer
 LOCK = "/var/lib/backline/database.lock"
 ACTIONS = (
     *("status", "pause", "follow", "resume", "home"),
-    *("switchover", "failover", "restart", "query"),
+    *("switchover", "failover", "restart", "query", "signal", "vacuum"),
 )
 LINGER, LINGER_MOST = 180.0, 1800.0
 HOME_AFTER = 300.0
@@ -50,6 +50,12 @@ def database(host: Host, request: Request) -> dict[str, object]:
         from . import query
 
         return query.run(host, member.settings, request)
+    if action in ("signal", "vacuum"):
+        from . import superuser
+
+        return {"signal": superuser.signal, "vacuum": superuser.vacuum}[action](
+            host, member.settings, request
+        )
     work = {
         "pause": _pause,
         "follow": _follow,

@@ -11,6 +11,7 @@ from .names import Request
 FLAG = "/run/backline/drain"
 # The dot keeps it apart from backline-<app>.conf, whatever apps are called.
 PERSISTENT = "/etc/tmpfiles.d/backline.drain.conf"
+BY_PATCH = "/etc/tmpfiles.d/backline-drain.conf"  # of playbooks/files/host_drain.py
 TMPFILES = (
     f"# Written by `hostctl drain`: it stays drained after a reboot.\nf {FLAG} 0644 root root\n"
 )
@@ -19,7 +20,8 @@ TMPFILES = (
 def drain(host: Host, request: Request) -> dict[str, object]:
     """The verb `drain`: nginx answers 404 on /_health while the flag file exists.
 
-    Returns {drained, already}. `on` with `"persist": true` outlives a reboot; `off` ends that too.
+    Returns {drained, already}. `on` with `"persist": true` outlives a reboot; `off` ends that too,
+    also where a run of patch.yml that stopped half way left the host drained.
     `show` needs neither app nor lease and returns {drained, persist}.
     """
     action = request.choice("action", ("on", "off", "show"))
@@ -31,10 +33,13 @@ def drain(host: Host, request: Request) -> dict[str, object]:
         if action == "on":
             already = flag.exists() and (persistent.exists() or not persist)
         else:
-            already = not flag.exists() and not persistent.exists()
+            kept = (flag, persistent, host.path(BY_PATCH))
+            already = not any(path.exists() for path in kept)
         if not already:
             more = {"persist": True} if persist and action == "on" else {}
             record.change(host, request, "done", action=action, **more)
+            if action == "off":
+                files.remove(host.path(BY_PATCH))
             _set(request, action == "on", persist, flag, persistent)
     return {"drained": action == "on", "already": already}
 

@@ -36,14 +36,21 @@ def rename(source: Path, target: Path) -> None:
     fsync_folder(target.parent)
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` so that a reader, now or after a crash, sees all of the old or the new."""
+def write_atomic(
+    path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None
+) -> None:
+    """Replace `path` so that a reader, now or after a crash, sees all of the old or the new.
+
+    `owner`: user and group, where they are not the writer's.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
     descriptor = os.open(temporary, flags, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
+        if owner is not None:
+            os.fchown(file.fileno(), *owner)
         os.fchmod(file.fileno(), mode)
         os.fsync(file.fileno())
     rename(temporary, path)

@@ -102,7 +102,36 @@ def process(host: Host, app_name: str, name: str) -> Process:
     if not isinstance(parameters, dict):
         raise _bad(path, "parameters must be an object")
     texts = {str(key): str(value) for key, value in parameters.items()}
+    wanted = scales(host, app_name).get(name)
+    texts = texts if wanted is None else scaled(texts, wanted)
     return Process(name, str(found.get("process", name)), kind, unit, texts)
+
+
+def scale_file(host: Host, app_name: str) -> Path:
+    """Where `hostctl scale` keeps what it was told. `exec` reads it too, as the app's user."""
+    return host.path(f"{CONFIGURATION}/{app_name}/scale.json")
+
+
+def scales(host: Host, app_name: str) -> dict[str, int]:
+    """The processes whose number of children an operator has set: {process: children}."""
+    path = scale_file(host, app_name)
+    if not path.exists():
+        return {}
+    found = _read(path)
+    if not all(isinstance(value, int) and value > 0 for value in found.values()):
+        raise _bad(path, "it must hold whole numbers")
+    return found
+
+
+def scaled(parameters: Mapping[str, str], children: int) -> dict[str, str]:
+    """A pool's parameters with so many children. All of them share what memory the pool has, and the
+    main process counts as one, as in the role that computed their share."""
+    before = int(parameters["concurrency"]) if parameters.get("concurrency", "").isdigit() else 0
+    own = {**parameters, "concurrency": str(children)}
+    share = parameters.get("max_memory_per_child", "")
+    if before and share.isdigit() and children > before:
+        own["max_memory_per_child"] = str(int(share) * (before + 1) // (children + 1))
+    return own
 
 
 def release_folder(host: Host, app: App, release: str) -> Path:

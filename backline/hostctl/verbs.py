@@ -124,6 +124,7 @@ VERBS = {
                 "outage",
             ),
             *("sql", "write", "database", "format"),
+            *("how", "pid", "started", "schema", "table"),
         ),
         True,
         "look at this member of the database cluster, or hand over, pause, restart, ask it",
@@ -143,4 +144,31 @@ VERBS = {
         "how the jobs of the host with the backups went; start one",
     ),
     "broker": Verb("broker", "broker", ("action",), False, "what RabbitMQ here says"),
+    "jobs": Verb(
+        "jobs",
+        "jobs",
+        (
+            *("action", "queue", "task", "ids", "origin", "to", "limit", "most"),
+            *("seconds", "patience", "terminate", "dry"),
+        ),
+        True,
+        "ask the app's Celery here: pools, dead letters, a job that is not to be done",
+    ),
+    "maintenance": Verb(
+        "maintenance",
+        "maintenance",
+        ("action", "page", "until"),
+        True,
+        "show listeners of this edge a page instead of the application",
+    ),
+    "cache": Verb(
+        "cache",
+        "cache",
+        ("action", "paths", "location", "seconds"),
+        True,
+        "drop files from this host's cache of audio",
+    ),
+    "scale": Verb(
+        "scale", "scale", ("process", "children"), True, "how many jobs a pool here does at once"
+    ),
 }

@@ -9,7 +9,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 
 from backline.errors import BacklineError
-from backline.tasks import backups, operator
+from backline.tasks import backups, database_work, operator
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
@@ -328,5 +328,8 @@ def _of_host(error: Any, state: str) -> BacklineError:
 
 collection = Collection("db")
 collection.add_task(status, default=True)
-for found in (switchover, failover, psql, backups.backup, backups.drill, backups.restore):
+for found in (
+    *(switchover, failover, psql, backups.backup, backups.drill, backups.restore),
+    *(database_work.slow, database_work.locks, database_work.vacuum, database_work.kill),
+):
     collection.add_task(found)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from backline.hostctl import balance
+from backline.hostctl import balance, maintenance
 from tests.templates.test_templates import ROLES, render
 
 BACKENDS = [{"name": "stream1", "address": "198.51.100.21"}]
@@ -79,7 +79,13 @@ def test_old_tls_is_refused() -> None:
 def test_maintenance_is_asked_after_the_limits_and_touches_no_health_check() -> None:
     config = haproxy()
     asked = [n for n, line in enumerate(config["frontend https"]) if "maintenance.map" in line]
-    assert len(asked) == 1
+    assert len(asked) == 2
+    told, own = (config["frontend https"][n] for n in asked)
+    assert "lf-string" in told and "-m found" in told and "errorfile" in own
+    assert all(line.startswith("http-request return status 503 ") for line in (told, own))
+    assert maintenance.MAP in told and config["frontend https"][asked[0] - 1].startswith(
+        "http-request deny deny_status 404 if { path /_health }"
+    )
     assert not [line for line in config["backend streaming"] if "maintenance" in line]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from .fake_host import Lab
 
 STATE = "var/lib/haproxy/backline-servers"
+MAP = "etc/haproxy/maintenance.map"
 FIELDS = 25
 MAINT = 1
 COLUMNS = (
@@ -45,6 +46,9 @@ class FakeHaproxy:
         stored = self._stored()
         self.admin = {server: stored.get(server, 0) for server in self.names}
         self.health = dict.fromkeys(self.names, "up")
+        path = self.lab.path(MAP)
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.map = dict(line.split(" ", 1) for line in lines)
 
     def _stored(self) -> dict[tuple[str, str], int]:
         path = self.lab.path(STATE)
@@ -87,6 +91,8 @@ class FakeHaproxy:
         self.commands.append(command)
         if command == "show servers state":
             return "\n".join(["1", COLUMNS, *map(self._row, self.names), "", ""])
+        if command.startswith(("show map", "del map", "add map")):
+            return self._map(command.split())
         if command == "show info":
             return f"Name: HAProxy\nVersion: 2.6.12\nPid: {self.pid}\nUptime: 0d\n\n"
         if command == "show proc":
@@ -96,6 +102,19 @@ class FakeHaproxy:
                 f"# old workers\n{self.pid - 1} worker 1 0d 2.6.12\n# programs\n\n"
             )
         return self._set(command.split())
+
+    def _map(self, words: list[str]) -> str:
+        assert words[2] == "/" + MAP and len(words) <= 5 and len(" ".join(words)) < 16384
+        if words[0] == "show":
+            rows = [f"0x55c716a0d400 {key} {value}" for key, value in self.map.items()]
+            return "\n".join([*rows, "", ""])
+        if words[0] == "del":
+            return "\n" if self.map.pop(words[3], None) else "Key not found.\n\n"
+        if self.refuses:
+            return self.refuses + "\n\n"
+        assert words[3] not in self.map, "HAProxy would keep both, and show the first"
+        self.map[words[3]] = words[4]
+        return "\n"
 
     def _set(self, words: list[str]) -> str:
         server = tuple(words[2].split("/"))

@@ -12,7 +12,18 @@ from backline.hostctl.verbs import VERBS
 
 from .fake_host import R1, Lab
 
-LEASELESS = ("lease", "want", "update", "balance", "database", "proxy", "backup")
+LEASELESS = (
+    "lease",
+    "want",
+    "update",
+    "balance",
+    "database",
+    "proxy",
+    "backup",
+    "jobs",
+    "maintenance",
+    "cache",
+)
 MORE: dict[str, dict[str, Any]] = {
     "drain": {"action": "on"},
     "fetch": {"files": [{"name": f"{R1}.release.json", "url": "http://x/y", "size": 1}]},

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import time
 
@@ -91,6 +92,47 @@ def test_maintenance_is_switched_and_outlives_a_reload(host):
     finally:
         host.run("edge-maintenance off")
     assert fetch(host, "/who").startswith("HTTP/2 200")
+
+
+def switch(host, **request):
+    said = host.run(f"printf %s {shlex.quote(json.dumps(request))} | hostctl maintenance")
+    assert said.rc == 0, said.stdout
+    return json.loads(said.stdout)
+
+
+def test_the_page_of_the_occasion_is_shown_until_it_is_over(host):
+    page = '<!doctype html><title>100% \u266b</title><p>Back at "nine"; it\'s planned + nice.</p>'
+    mode = host.file("/etc/haproxy/maintenance.map")
+    before = (mode.user, mode.group, mode.mode)
+    switch(host, action="on", page=page, until=1830297599, actor="ann@desk", message="disks")
+    try:
+        for command in ("true", "systemctl reload haproxy", "systemctl restart haproxy"):
+            assert host.run(command).rc == 0
+            time.sleep(1)
+            answer = fetch(host, "/who")
+            assert answer.startswith("HTTP/2 503") and answer.endswith(page)
+            assert "retry-after: Fri, 31 Dec 2027 23:59:59 GMT" in answer
+            assert "content-security-policy: default-src 'none'" in answer
+        assert host.run("curl -s http://127.0.0.1:8080/_health").rc == 0
+        assert fetch(host, "/_health").startswith("HTTP/2 404")
+        shown = switch(host, action="show")
+        assert (shown["on"], shown["page"], shown["kept"]["actor"]) == (True, page, "ann@desk")
+        there = host.file("/etc/haproxy/maintenance.map")
+        assert (there.user, there.group, there.mode) == before
+    finally:
+        switch(host, action="off")
+    assert fetch(host, "/who").startswith("HTTP/2 200")
+
+
+def test_a_page_of_an_earlier_occasion_is_not_shown_again(host):
+    switch(host, action="on", page="<p>yesterday</p>")
+    try:
+        host.run("edge-maintenance off")
+        host.run("edge-maintenance on")
+        answer = fetch(host, "/who")
+        assert answer.startswith("HTTP/2 503") and "yesterday" not in answer
+    finally:
+        host.run("edge-maintenance off")
 
 
 def test_metrics_are_for_the_monitor_alone():

@@ -1,0 +1,74 @@
+"""Tables by what vacuum has left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backline.errors import BacklineError
+from backline.operations.database import ask
+from backline.transport.port import Fleet
+
+NAME = 63
+TABLES = """
+select current_database() as database, s.schemaname as schema, s.relname as name,
+  s.n_live_tup as live, s.n_dead_tup as dead, age(c.relfrozenxid) as age,
+  pg_table_size(c.oid) as bytes,
+  extract(epoch from greatest(s.last_vacuum, s.last_autovacuum))::float as vacuumed,
+  extract(epoch from greatest(s.last_analyze, s.last_autoanalyze))::float as analyzed
+from pg_stat_all_tables s join pg_class c on c.oid = s.relid
+where c.relkind in ('r', 'm') and not pg_is_other_temp_schema(c.relnamespace)
+order by {order} desc limit {limit}
+"""
+ORDERS = {"dead": "s.n_dead_tup", "age": "age(c.relfrozenxid)", "size": "pg_table_size(c.oid)"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. `live` and `dead` are rows, as far as known; `age` is in transactions: at 2 billion
+    PostgreSQL stops. `vacuumed`, `analyzed`: seconds since the epoch, None never."""
+
+    database: str
+    schema: str
+    name: str
+    live: int
+    dead: int
+    age: int
+    bytes: int
+    vacuumed: float | None
+    analyzed: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"schema_version": 1, "event": "table", **vars(self)}
+
+
+def worst(
+    fleet: Fleet, host: str, who: Mapping[str, Any], database: str, by: str, limit: int
+) -> list[Table]:
+    """The tables with the most dead rows, the greatest age or size. Raises HostError."""
+    sql = TABLES.format(order=ORDERS[by], limit=limit)
+    found = [
+        Table(**row)
+        for name in ask.databases(fleet, host, who, database)
+        for row in ask.rows(fleet, host, sql, who, name)
+    ]
+    keys = {"dead": "dead", "age": "age", "size": "bytes"}
+    return sorted(found, key=lambda table: -getattr(table, keys[by]))[:limit]
+
+
+def find(fleet: Fleet, host: str, who: Mapping[str, Any], database: str, table: str) -> Table:
+    """The one table that is meant: `schema.table`, or `table`. Raises BacklineError."""
+    found = [
+        known
+        for known in worst(fleet, host, who, database, "size", 1_000_000)
+        if table in (known.name, f"{known.schema}.{known.name}")
+    ]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"{one.database}: {one.schema}.{one.name}" for one in found)
+    raise BacklineError(
+        f"which table? {names}" if found else f"there is no table {table}",
+        state="nothing was changed",
+        hint="--table SCHEMA.TABLE and --database NAME say which one; fab db.vacuum lists tables",
+    )

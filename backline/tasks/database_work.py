@@ -1,0 +1,309 @@
+"""What PostgreSQL is doing: slow statements, locks, what vacuum left; and sessions that have to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from invoke.context import Context
+
+from backline.errors import BacklineError, Exit
+from backline.tasks.agreeing import agree
+from backline.tasks.operator import (
+    DRY_HELP,
+    ENV_HELP,
+    JSON_HELP,
+    MESSAGE_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    new_run,
+    operation,
+    reach,
+)
+
+if TYPE_CHECKING:
+    from backline.inventory import Environment
+    from backline.operations.database.look import View
+    from backline.operations.database.sessions import Session
+    from backline.transport.fleet import SshFleet
+
+VERBATIM_HELP = "show statements as they are, literals and all: they may be somebody's data"
+MOST = 200
+HOURS = 6
+
+
+@operation(
+    help={
+        "env": ENV_HELP,
+        "member": "of which member (default: all, and the costs of the leader)",
+        "limit": "how many of each",
+        "verbatim": VERBATIM_HELP,
+        "json": JSON_HELP,
+    }
+)
+def slow(
+    c: Context,
+    env: str = "",
+    member: str = "",
+    limit: int = 10,
+    verbatim: bool = False,
+    json: bool = False,
+) -> None:
+    """Show the statements that run longest and, where pg_stat_statements is there, those that cost most."""
+    from backline import console
+    from backline.operations.database import sessions
+
+    _check(limit)
+    fleet = environment(env)
+    with reach(fleet) as hosts, _told():
+        view, name = _look(fleet, hosts, member)
+        names = [member] if member else [m.name for m in view.members if m.host is not None]
+        chosen = {one: view.host(one) for one in names}
+        found = sessions.running(hosts, chosen, _who(""), limit)
+        costs = sessions.costliest(hosts, name, view.host(name), _who(""), limit)
+    if json:
+        for row in (*found, *(costs or ())):
+            console.line(row.as_json(verbatim))
+        return
+    console.show_sessions(found, verbatim)
+    if not found:
+        console.console().print("no statement runs, and no transaction is open", markup=False)
+    if costs is None:
+        text = "costs are not known: no database has the extension pg_stat_statements"
+        console.console().print(text, style="yellow", markup=False)
+    else:
+        console.show_statements(costs, verbatim)
+
+
+@operation(
+    help={
+        "env": ENV_HELP,
+        "member": "of which member (default: the leader)",
+        "verbatim": VERBATIM_HELP,
+        "json": JSON_HELP,
+    }
+)
+def locks(
+    c: Context, env: str = "", member: str = "", verbatim: bool = False, json: bool = False
+) -> None:
+    """Show who waits for whose lock, as a tree: who holds all others up stands on top."""
+    from backline import console
+    from backline.operations.database import sessions
+
+    fleet = environment(env)
+    with reach(fleet) as hosts, _told():
+        view, name = _look(fleet, hosts, member)
+        found = sessions.locks(hosts, name, view.host(name), _who(""))
+    if json:
+        for session in found:
+            console.line(session.as_json(verbatim))
+    elif found:
+        console.show_locks(sessions.tree(found), verbatim)
+    else:
+        console.console().print(f"nobody waits for a lock on {name}", markup=False)
+
+
+@operation(
+    help={
+        "table": "vacuum and analyze this one: [SCHEMA.]TABLE (default: list tables)",
+        "database": "of which database (default: all but postgres)",
+        "by": "sort by: dead (rows), age (transactions), size",
+        "limit": "how many to list",
+        "seconds": "how long it may take",
+        "env": ENV_HELP,
+        "json": JSON_HELP,
+        "dry_run": DRY_HELP,
+        "yes": YES_HELP,
+        "message": MESSAGE_HELP,
+    }
+)
+def vacuum(
+    c: Context,
+    table: str = "",
+    database: str = "",
+    by: str = "dead",
+    limit: int = 20,
+    seconds: int = 3600,
+    env: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """List tables by what vacuum left; --table vacuums one on the leader, never FULL, beside all traffic."""
+    from backline import console
+    from backline.operations.database import tables
+
+    _check(limit)
+    if by not in tables.ORDERS or not 1 <= seconds <= HOURS * 3600:
+        raise BacklineError(
+            f"--by is one of {', '.join(tables.ORDERS)}, --seconds 1 to {HOURS * 3600}",
+            state="nothing was changed",
+        )
+    fleet = environment(env)
+    with reach(fleet) as hosts, _told():
+        view, name = _look(fleet, hosts, "")
+        host, who = view.host(name), _who(message)
+        if not table:
+            found = tables.worst(hosts, host, who, database, by, limit)
+        else:
+            found = [tables.find(hosts, host, who, database, table)]
+        if json:
+            for one in found:
+                console.line(one.as_json())
+        else:
+            console.show_tables(found)
+        if not table or dry_run:
+            return
+        confirm(fleet, 1, yes, json)
+        chosen = found[0]
+        what = {"database": chosen.database, "schema": chosen.schema, "table": chosen.name}
+        fields = {**who, "action": "vacuum", "seconds": seconds, **what}
+        try:
+            answer = hosts.call(host, "database", fields, deadline=seconds + 30.0)
+        except KeyboardInterrupt:
+            raise BacklineError(
+                "interrupted",
+                hosts=[host],
+                state=f"the vacuum goes on there by itself, {seconds} s at most; it is in nobody's way",
+                hint="fab db.slow shows it, fab db.kill ends it",
+                exit_code=Exit.INTERRUPTED,
+            ) from None
+        now = tables.find(hosts, host, who, chosen.database, f"{chosen.schema}.{chosen.name}")
+    if json:
+        console.line({"schema_version": 1, "event": "vacuumed", **what, **_plain(answer)})
+        console.line(now.as_json())
+    else:
+        text = f"{chosen.schema}.{chosen.name} vacuumed and analyzed in {answer['seconds']:.1f} s: "
+        text += f"{chosen.dead} dead rows before, {now.dead} now"
+        console.console().print(text, style="green", markup=False)
+
+
+@operation(
+    positional=["pid"],
+    help={
+        "pid": "which session, the first word: its process ID in fab db.slow or fab db.locks",
+        "terminate": "end the session, not only what it does just now",
+        "member": "on which member (default: the leader)",
+        "verbatim": VERBATIM_HELP,
+        "env": ENV_HELP,
+        "json": JSON_HELP,
+        "dry_run": "show what it does and end",
+        "yes": "answer the question: 1, the session",
+        "message": MESSAGE_HELP,
+    },
+)
+def kill(
+    c: Context,
+    pid: str,
+    terminate: bool = False,
+    member: str = "",
+    verbatim: bool = False,
+    env: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """Cancel what a session does, or --terminate it. Never Patroni's, replication's, superusers'."""
+    from backline import console
+    from backline.operations.database import sessions
+
+    if not pid.isascii() or not pid.isdigit() or int(pid) == 0:
+        raise BacklineError(f"{pid!r} is no process ID", state="nothing was changed")
+    fleet = environment(env)
+    who = _who(message)
+    with reach(fleet) as hosts, _told():
+        view, name = _look(fleet, hosts, member)
+        found = sessions.one(hosts, name, view.host(name), int(pid), who)
+        if found is None:
+            raise BacklineError(
+                f"{name} has no session {pid}", state="nothing was changed", hint="fab db.slow"
+            )
+        if json:
+            console.line(found.as_json(verbatim))
+        else:
+            console.show_sessions([found], verbatim)
+        _refuse(found)
+        if dry_run:
+            return
+        agree(fleet, 1, "session", yes, json)
+        how = "terminate" if terminate else "cancel"
+        fields = {"action": "signal", "how": how, "pid": found.pid, "started": found.started}
+        hosts.call(view.host(name), "database", {**who, **fields}, deadline=30.0)
+        left = sessions.one(hosts, name, view.host(name), found.pid, who)
+    text = _outcome(found, left, terminate)
+    if json:
+        console.line({"schema_version": 1, "event": "signalled", "how": how, "text": text})
+    else:
+        console.console().print(text, markup=False)
+
+
+def _look(fleet: Environment, hosts: SshFleet, member: str) -> tuple[View, str]:
+    """The cluster, and the member that is meant: by itself the one that leads."""
+    from backline.operations.database import look
+
+    view = look.collect(hosts, fleet.groups.get("database", ()))
+    name = member or view.leader
+    if name is None:
+        raise BacklineError(
+            "nobody leads; name a member: --member NAME",
+            state="nothing was changed",
+            hint="fab db.status",
+        )
+    return view, name
+
+
+def _refuse(found: Session) -> None:
+    if found.protected:
+        raise BacklineError(
+            f"session {found.pid} is left alone: {found.protected}",
+            state="nothing was changed",
+            hint="on the host itself, if it must be: patronictl, systemctl",
+            exit_code=Exit.GUARD_REFUSED,
+        )
+
+
+def _outcome(found: Session, left: Session | None, terminate: bool) -> str:
+    if left is None or left.started != found.started:
+        return f"session {found.pid} has ended; what it had not committed is rolled back"
+    if terminate:
+        return f"session {found.pid} was told to end, and is about to"
+    if left.state == "active" and left.query == found.query:
+        return f"session {found.pid} was told to stop, and still works; --terminate ends it"
+    if (left.state or "").startswith("idle in transaction"):
+        return f"session {found.pid} keeps its transaction and its locks: --terminate ends both"
+    return f"session {found.pid} does something else now"
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a host refuses, as people read it."""
+    from backline.transport.port import HostError
+
+    try:
+        yield
+    except HostError as error:
+        raise BacklineError(
+            error.message,
+            hosts=[error.host],
+            state="nothing was changed",
+            hint=error.hint or "fab db.status",
+            exit_code=error.exit_code if error.exit_code in (5, 6) else Exit.ERROR,
+        ) from None
+
+
+def _check(limit: int) -> None:
+    if not 1 <= limit <= MOST:
+        raise BacklineError(f"--limit is a number from 1 to {MOST}", state="nothing was changed")
+
+
+def _who(message: str) -> dict[str, Any]:
+    run = new_run("database", message)
+    return {"run": run.id, "actor": run.actor, "message": run.message}
+
+
+def _plain(answer: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in answer.items() if key != "ok"}

@@ -1,0 +1,206 @@
+"""Out of service and back: hosts that the balancers leave out, pools that finish their jobs and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from backline.errors import BacklineError, Exit
+from backline.tasks import operator
+from backline.tasks.operator import (
+    DRY_HELP,
+    ENV_HELP,
+    JSON_HELP,
+    MESSAGE_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    new_run,
+    operation,
+    reach,
+)
+
+if TYPE_CHECKING:
+    from backline.inventory import Environment
+    from backline.operations.drain.judge import Plan
+    from backline.operations.drain.look import View
+    from backline.operations.drain.work import Drain
+    from backline.transport.fleet import SshFleet
+
+LONGEST = 3600
+HELP = {
+    "on": "which hosts, the first word: a host, or an Ansible pattern such as 'streaming:&zone_a'",
+    "env": ENV_HELP,
+    "app": "which app, where the hosts run several",
+    "skip": "balancers that are down anyway, an Ansible pattern: nobody waits for them",
+    "timeout": "seconds until it gives up waiting; what is drained by then stays drained",
+    "json": JSON_HELP,
+    "dry_run": DRY_HELP,
+    "yes": YES_HELP,
+    "message": MESSAGE_HELP,
+}
+
+
+@operation(
+    positional=["on"],
+    help={**HELP, "outage": "go on though nobody else is up to serve listeners"},
+)
+def drain(
+    c: Context,
+    on: str,
+    env: str = "",
+    app: str = "",
+    skip: str = "",
+    outage: bool = False,
+    timeout: int = 600,
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """Take hosts out of service, also over a reboot; waits until balancers and pools are done with them.
+
+    Refused (6) for the last host that serves. docs/how-to/drain.md
+    """
+    from backline import console
+    from backline.operations.drain import judge
+    from backline.operations.drain.work import Drain
+
+    _check(timeout)
+    fleet = environment(env)
+    with reach(fleet) as hosts:
+        view, chosen = _seen(fleet, hosts, on, app, skip)
+        plan = judge.drain(view, chosen, fleet.groups.get("streaming", ()), outage)
+        _show(plan, "drain", json)
+        if dry_run:
+            return
+        confirm(fleet, len(plan.hosts), yes, json)
+        run = new_run(plan.app, message)
+        with console.Narrator(run.id, json) as narrator:
+            work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
+            with interrupted(work):
+                work.out(fleet.groups.get("streaming", ()), outage)
+    _end(plan, "drained", json)
+
+
+@operation(positional=["on"], help=HELP)
+def undrain(
+    c: Context,
+    on: str,
+    env: str = "",
+    app: str = "",
+    skip: str = "",
+    timeout: int = 600,
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """Bring drained hosts back: what is live there is started and healthy before anybody is sent to it."""
+    from backline import console
+    from backline.operations.drain import judge
+    from backline.operations.drain.work import Drain
+
+    _check(timeout)
+    fleet = environment(env)
+    with reach(fleet) as hosts:
+        view, chosen = _seen(fleet, hosts, on, app, skip)
+        plan = judge.undrain(view, chosen, fleet.groups.get("streaming", ()))
+        _show(plan, "undrain", json)
+        if dry_run:
+            return
+        confirm(fleet, len(plan.hosts), yes, json)
+        run = new_run(plan.app, message)
+        with console.Narrator(run.id, json) as narrator:
+            work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
+            with interrupted(work):
+                work.back()
+    _end(plan, "undrained", json)
+
+
+@contextmanager
+def interrupted(work: Drain) -> Iterator[None]:
+    """Ctrl-C, told with what it leaves; leases have been given back by then."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise BacklineError(
+            "interrupted",
+            hosts=work.plan.hosts,
+            state=work.so_far,
+            hint="the same command again goes on; fab status shows the hosts",
+            exit_code=Exit.INTERRUPTED,
+        ) from None
+
+
+def _seen(
+    fleet: Environment, hosts: SshFleet, on: str, app: str, skip: str
+) -> tuple[View, list[str]]:
+    """What is there, and which hosts were meant."""
+    from backline import selection
+    from backline.operations.drain import look
+    from backline.tasks.deploy import the_app
+
+    chosen = selection.select(fleet, on)
+    left_out = selection.select(fleet, skip) if skip else []
+    serving = fleet.groups.get("streaming", ())
+    balancers = fleet.groups.get(str(fleet.rollout.get("balancers") or "edge"), ())
+    concerned = set(chosen) & set(serving)
+    view = look.collect(
+        hosts,
+        app or the_app(hosts, list(chosen)),
+        chosen,
+        serving if concerned else (),
+        [name for name in balancers if concerned and name not in left_out],
+    )
+    return view, chosen
+
+
+def _check(timeout: int) -> None:
+    if not 1 <= timeout <= LONGEST:
+        raise BacklineError(f"--timeout is a number of seconds from 1 to {LONGEST}")
+
+
+def _show(plan: Plan, action: str, as_json: bool) -> None:
+    from backline import console
+    from backline.console.words import listed
+
+    if as_json:
+        console.line(plan.as_json(action))
+        return
+    out = console.console()
+    out.print(f"{action} {listed(plan.hosts)} ({plan.app})", style="bold", markup=False)
+    if plan.balancers:
+        word = "send nothing new to them" if action == "drain" else "send requests to them"
+        out.print(f"  {listed(plan.balancers)} {word}", markup=False)
+    for process in plan.processes:
+        text = _fate(action, process.kind, process.runs)
+        if text:
+            out.print(f"  {process.host} {process.name} {text}", markup=False)
+    out.print(f"  {len(plan.hosts)} hosts", markup=False)
+
+
+def _fate(action: str, kind: str, runs: bool) -> str:
+    """What becomes of a process, in a few words; nothing for one that stays as it is."""
+    if action == "undrain":
+        return "must be healthy" if runs else "is started, and must be healthy"
+    if kind == "http":
+        return ""
+    if not runs:
+        return "does not run"
+    if kind == "singleton":
+        return "stops: nothing is scheduled until the host is back"
+    return "finishes its jobs and stops"
+
+
+def _end(plan: Plan, what: str, as_json: bool) -> None:
+    from backline import console
+    from backline.console.words import listed
+
+    if as_json:
+        console.line({"schema_version": 1, "event": "done", "what": what, "hosts": plan.hosts})
+    else:
+        console.console().print(f"{what}: {listed(plan.hosts)}", style="green", markup=False)

@@ -1,0 +1,218 @@
+"""The page that listeners see while the application rests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from invoke.collection import Collection
+from invoke.context import Context
+
+from backline.errors import BacklineError, Exit
+from backline.tasks import operator
+from backline.tasks.operator import (
+    DRY_HELP,
+    ENV_HELP,
+    JSON_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    new_run,
+    operation,
+    reach,
+)
+
+if TYPE_CHECKING:
+    from backline.inventory import Environment
+    from backline.operations.maintenance import Edge
+
+SKIP_HELP = "edges that are down anyway, an Ansible pattern"
+
+
+@operation(
+    help={
+        "message": "what listeners read on the page; kept with who did it",
+        "until": "when you expect to be back, on the page too: 90m, 2h or 2026-11-26T15:30Z",
+        "skip": SKIP_HELP,
+        "env": ENV_HELP,
+        "json": JSON_HELP,
+        "dry_run": "print the page and end; nothing is changed",
+        "yes": YES_HELP,
+    }
+)
+def on(
+    c: Context,
+    message: str = "",
+    until: str = "",
+    skip: str = "",
+    env: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+) -> None:
+    """Show listeners a page instead of the application, at once and on all edges, until maintenance.off."""
+    from backline import console
+    from backline.operations import maintenance
+
+    fleet = environment(env)
+    if len(message) > maintenance.MESSAGE_LIMIT:
+        raise BacklineError(
+            f"--message has {len(message)} letters, {maintenance.MESSAGE_LIMIT} are allowed",
+            state="nothing was changed",
+        )
+    ends = maintenance.moment(until, operator.clock().time())
+    page = maintenance.one_line(render(_site(fleet), message, ends))
+    names = _edges(fleet, skip)
+    if dry_run:
+        if json:
+            what = {"hosts": names, "until": ends, "page": page}
+            console.line({"schema_version": 1, "event": "plan", "action": "on", **what})
+        else:
+            print(page, flush=True)
+        return
+    fields: dict[str, Any] = {"action": "on", "page": page}
+    if ends is not None:
+        fields["until"] = ends
+    _switch(fleet, names, fields, message, json, yes)
+
+
+@operation(
+    help={
+        "message": "why: kept in the journals of the edges",
+        "skip": SKIP_HELP,
+        "env": ENV_HELP,
+        "json": JSON_HELP,
+        "dry_run": DRY_HELP,
+        "yes": YES_HELP,
+    }
+)
+def off(
+    c: Context,
+    message: str = "",
+    skip: str = "",
+    env: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+) -> None:
+    """Let listeners have the application again, on all edges."""
+    from backline import console
+
+    fleet = environment(env)
+    names = _edges(fleet, skip)
+    if dry_run:
+        if json:
+            what = {"action": "off", "hosts": names}
+            console.line({"schema_version": 1, "event": "plan", **what})
+        else:
+            console.console().print(f"off on {', '.join(names)}", markup=False)
+        return
+    _switch(fleet, names, {"action": "off"}, message, json, yes)
+
+
+@operation(help={"env": ENV_HELP, "json": JSON_HELP})
+def status(c: Context, env: str = "", json: bool = False) -> None:
+    """Show which edges show the page, who switched it, when and until when. Exit 3 when edges differ."""
+    from backline import console
+    from backline.operations import maintenance
+
+    fleet = environment(env)
+    with reach(fleet) as hosts:
+        edges = maintenance.collect(hosts, _edges(fleet, ""))
+    if json:
+        for edge in edges:
+            console.line(edge.as_json())
+    else:
+        console.show_maintenance(edges)
+    _judge(edges, operator.clock().time())
+
+
+def render(site: str, message: str, until: float | None) -> str:
+    """The page. What is said on it is escaped."""
+    from jinja2 import Environment as Jinja
+    from jinja2 import FileSystemLoader, StrictUndefined
+
+    from backline import places
+    from backline.operations.maintenance import words
+
+    jinja = Jinja(
+        loader=FileSystemLoader(places.CHECKOUT / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    page = jinja.get_template("maintenance.html.j2")
+    return page.render(site_name=site, message=message, until=words(until) if until else None)
+
+
+def _switch(
+    fleet: Environment,
+    names: list[str],
+    fields: dict[str, Any],
+    message: str,
+    as_json: bool,
+    yes: int,
+) -> None:
+    from backline import console
+    from backline.operations import maintenance
+
+    run = new_run("edge", message)
+    who = {"run": run.id, "actor": run.actor, "message": run.message}
+    with reach(fleet) as hosts:
+        maintenance.require(maintenance.collect(hosts, names))
+        confirm(fleet, len(names), yes, as_json)
+        maintenance.switch(hosts, names, {**who, **fields})
+        edges = maintenance.collect(hosts, names)
+    if as_json:
+        for edge in edges:
+            console.line(edge.as_json())
+    else:
+        console.show_maintenance(edges)
+
+
+def _judge(edges: list[Edge], now: float) -> None:
+    silent = [edge for edge in edges if edge.error is not None]
+    states = {(edge.on, edge.after_reload) for edge in edges if edge.error is None}
+    if len(states) > 1 or any(now_on != later for now_on, later in states):
+        raise BacklineError(
+            "the edges differ: listeners see either, by chance",
+            hosts=[edge.host for edge in edges],
+            hint="fab maintenance.on or fab maintenance.off, on all of them",
+            exit_code=Exit.MIXED,
+        )
+    if silent:
+        raise BacklineError(
+            "\n       ".join(f"{edge.host}: {edge.error}" for edge in silent),
+            hosts=[edge.host for edge in silent],
+        )
+    over = [edge.host for edge in edges if edge.on and _until(edge) and _until(edge) < now]
+    if over:
+        raise BacklineError(
+            "the time that the page promises is over",
+            hosts=over,
+            hint="fab maintenance.off, or fab maintenance.on with another --until",
+        )
+
+
+def _until(edge: Edge) -> float:
+    return float((edge.kept or {}).get("until") or 0.0)
+
+
+def _edges(fleet: Environment, skip: str) -> list[str]:
+    from backline import selection
+
+    left_out = selection.select(fleet, skip) if skip else []
+    found = [name for name in fleet.groups.get("edge", ()) if name not in left_out]
+    if not found:
+        raise BacklineError("no edge is left to be told", state="nothing was changed")
+    return found
+
+
+def _site(fleet: Environment) -> str:
+    """What listeners call it: the name that the probe asks for."""
+    return urlsplit(str(fleet.rollout.get("probe_url") or "")).hostname or fleet.name
+
+
+collection = Collection("maintenance")
+collection.add_task(status, default=True)
+for found in (on, off):
+    collection.add_task(found)

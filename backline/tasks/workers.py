@@ -1,0 +1,265 @@
+"""Pools of workers: what they do, how many jobs at once, and which of them rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+from invoke.context import Context
+
+from backline.errors import BacklineError, Exit
+from backline.tasks import jobs, operator
+from backline.tasks.draining import interrupted
+from backline.tasks.operator import (
+    DRY_HELP,
+    ENV_HELP,
+    JSON_HELP,
+    MESSAGE_HELP,
+    YES_HELP,
+    confirm,
+    environment,
+    new_run,
+    operation,
+    reach,
+)
+
+if TYPE_CHECKING:
+    from backline.inventory import Environment
+    from backline.operations.drain.judge import Plan as DrainPlan
+    from backline.operations.workers.pools import View
+    from backline.operations.workers.scale import Plan as ScalePlan
+
+GROUP = "worker"
+ON_HELP = "which hosts, an Ansible pattern (default: all worker hosts)"
+APP_HELP = "which app, where the hosts run several"
+LONGEST = 3600
+
+
+@operation(help={"on": ON_HELP, "env": ENV_HELP, "app": APP_HELP, "json": JSON_HELP})
+def status(c: Context, on: str = "", env: str = "", app: str = "", json: bool = False) -> None:
+    """Show pools, the jobs they do and hold, queues, the scheduler. Exit 1 if anything is wrong."""
+    from backline import console
+    from backline.operations import broker
+    from backline.operations.workers import pools
+    from backline.tasks.deploy import the_app
+
+    fleet = environment(env)
+    names, brokers = hosts_of(fleet, on), fleet.groups.get("broker", ())
+    with reach(fleet) as hosts:
+        view = pools.collect(hosts, app or the_app(hosts, names), names)
+        seen = broker.collect(hosts, brokers) if brokers else broker.View((), ())
+    unknown = "" if seen.queues or not brokers else "; ".join(seen.troubles)
+    if json:
+        lines = [row.as_json() for row in view.pools] + [row.as_json() for row in view.singletons]
+        for line in [*lines, *(queue.as_json() for queue in seen.queues)]:
+            console.line(line)
+        for host, why in view.silent.items():
+            console.line({"schema_version": 1, "event": "silent", "host": host, "why": why})
+    else:
+        console.show_workers(view, seen.queues, unknown)
+    if view.troubles:
+        raise BacklineError(
+            "; ".join(view.troubles),
+            hosts=view.silent,
+            hint="fab workers.drain HOST --undo starts pools that rest; docs/runbooks/queue-growing.md",
+        )
+
+
+@operation(
+    positional=["pool"],
+    help={
+        "pool": "which pool, the first word: its process, as fab workers.status shows it",
+        "children": "how many jobs at once, on each host",
+        "reset": "what the inventory says, from now on",
+        "on": ON_HELP,
+        "env": ENV_HELP,
+        "app": APP_HELP,
+        "timeout": "seconds that jobs get to end on each host before the pool starts anew",
+        "json": JSON_HELP,
+        "dry_run": DRY_HELP,
+        "yes": YES_HELP,
+        "message": MESSAGE_HELP,
+    },
+)
+def scale(
+    c: Context,
+    pool: str,
+    children: int = 0,
+    reset: bool = False,
+    on: str = "",
+    env: str = "",
+    app: str = "",
+    timeout: int = 600,
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """Set how many jobs a pool does at once, host by host; kept until --reset, over deploys and playbooks."""
+    from backline import console
+    from backline.operations.workers import pools
+    from backline.operations.workers import scale as scaling
+    from backline.tasks.deploy import the_app
+    from backline.transport.port import HostError
+
+    if reset == bool(children) or children < 0:
+        raise BacklineError("how many? --children N, or --reset", state="nothing was changed")
+    _check(timeout)
+    fleet = environment(env)
+    names = hosts_of(fleet, on)
+    with reach(fleet) as hosts:
+        name = app or the_app(hosts, names)
+        view = pools.collect(hosts, name, names)
+        plan = scaling.plan(view, name, pool, _having(view, pool, names, on), children or None)
+        _show_scale(plan, json)
+        if dry_run or not plan.pools:
+            return
+        chosen = [found.host for found in plan.pools]
+        confirm(fleet, len(chosen), yes, json)
+        run, fences = new_run(name, message), {}
+        for host in chosen:
+            shown = hosts.call(host, "lease", {"app": name, "action": "show"})
+            fences[host] = int(shown["fence"])
+        with console.Narrator(run.id, json) as narrator:
+            try:
+                scaling.carry_out(
+                    hosts, plan, fences, run, operator.clock(), narrator.report, float(timeout)
+                )
+            except KeyboardInterrupt:
+                raise BacklineError(
+                    "interrupted",
+                    hosts=chosen,
+                    state="a pool that was told to stop does so, and may have to be started",
+                    hint="fab workers.status; the same command again, or fab workers.drain HOST --undo",
+                    exit_code=Exit.INTERRUPTED,
+                ) from None
+            except HostError as error:
+                raise BacklineError(
+                    f"{error.host}: {error.message}",
+                    hosts=[error.host],
+                    state="hosts after it were not touched; its own number is kept",
+                    hint="fab workers.status; the same command again goes on",
+                    exit_code=error.exit_code,
+                ) from None
+    _end(json, "scaled", [found.host for found in plan.pools])
+
+
+@operation(
+    positional=["on"],
+    help={
+        "on": "which hosts, the first word: a host, or an Ansible pattern",
+        "pool": "one pool alone (default: all pools of the host, and the scheduler)",
+        "undo": "start them again, and see that they are healthy",
+        "env": ENV_HELP,
+        "app": APP_HELP,
+        "timeout": "seconds that jobs get to end",
+        "json": JSON_HELP,
+        "dry_run": DRY_HELP,
+        "yes": YES_HELP,
+        "message": MESSAGE_HELP,
+    },
+)
+def drain(
+    c: Context,
+    on: str,
+    pool: str = "",
+    undo: bool = False,
+    env: str = "",
+    app: str = "",
+    timeout: int = 600,
+    json: bool = False,
+    dry_run: bool = False,
+    yes: int = 0,
+    message: str = "",
+) -> None:
+    """Let pools finish their jobs and stop, until --undo, a deploy or a reboot; the host stays in service."""
+    from backline import console, selection
+    from backline.operations.drain import judge, look
+    from backline.operations.drain.work import Drain
+    from backline.tasks.deploy import the_app
+
+    _check(timeout)
+    fleet = environment(env)
+    chosen = selection.select(fleet, on)
+    with reach(fleet) as hosts:
+        view = look.collect(hosts, app or the_app(hosts, chosen), chosen, (), ())
+        plan = judge.pools(view, chosen, pool)
+        _show_drain(plan, undo, json)
+        if dry_run:
+            return
+        confirm(fleet, len(plan.hosts), yes, json)
+        run = new_run(plan.app, message)
+        with console.Narrator(run.id, json) as narrator:
+            work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
+            with interrupted(work):
+                work.back() if undo else work.out((), outage=True)
+    _end(json, "started" if undo else "stopped", plan.hosts)
+
+
+def hosts_of(fleet: Environment, on: str) -> list[str]:
+    """The worker hosts that `on` means. Raises BacklineError when there are none."""
+    from backline import selection
+
+    if not fleet.groups.get(GROUP):
+        raise BacklineError("the inventory has no group worker", state="nothing was changed")
+    return selection.select(fleet, on or GROUP)
+
+
+def _having(view: View, pool: str, names: list[str], on: str) -> list[str]:
+    """Who is meant: the named hosts; without --on those that have the pool, or do not answer."""
+    if on:
+        return names
+    having = {found.host for found in view.pools if found.process == pool}
+    return [name for name in names if name in having or name in view.silent] or names
+
+
+def _check(timeout: int) -> None:
+    if not 1 <= timeout <= LONGEST:
+        raise BacklineError(f"--timeout is a number of seconds from 1 to {LONGEST}")
+
+
+def _show_scale(plan: ScalePlan, as_json: bool) -> None:
+    from backline import console
+
+    if as_json:
+        console.line(plan.as_json())
+        return
+    out = console.console()
+    for pool in plan.pools:
+        jobs_now = f", {len(pool.running)} of its jobs are finished first" if pool.running else ""
+        text = (
+            f"{pool.host} {pool.process}: {pool.children} → {plan.wanted(pool)} at once{jobs_now}"
+        )
+        out.print(f"  {text}", markup=False)
+    if not plan.pools:
+        out.print(f"{plan.process} has that many already", markup=False)
+
+
+def _show_drain(plan: DrainPlan, undo: bool, as_json: bool) -> None:
+    from backline import console
+
+    if as_json:
+        console.line(plan.as_json("start" if undo else "stop"))
+        return
+    for process in plan.processes:
+        text = "is started, and must be healthy" if undo else "finishes its jobs and stops"
+        if process.kind == "singleton" and not undo:
+            text = "stops: nothing is scheduled meanwhile"
+        console.console().print(f"  {process.host} {process.name} {text}", markup=False)
+
+
+def _end(as_json: bool, what: str, hosts: Iterable[str]) -> None:
+    from backline import console
+    from backline.console.words import listed
+
+    if as_json:
+        console.line({"schema_version": 1, "event": "done", "what": what, "hosts": list(hosts)})
+    else:
+        console.console().print(f"{what}: {listed(hosts)}", style="green", markup=False)
+
+
+collection = Collection("workers")
+collection.add_task(status, default=True)
+for found in (scale, drain, jobs.dead, jobs.requeue, jobs.revoke):
+    collection.add_task(found)

@@ -1,0 +1,172 @@
+"""fab media: what Ansible is told to publish, and which caches drop what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.context import Context
+
+from backline import inventory
+from backline.inventory import Environment, Host
+from backline.provision.recap import Recap
+from backline.tasks import media, provision
+from backline.transport.playbook import Ended
+from backline.transport.port import HostError, Outcome, Unreachable
+
+GROUPS = {"media": ("media1", "media2"), "streaming": ("stream1", "stream2")}
+
+
+class Hosts:
+    """Caches that count. `dead`: these do not answer."""
+
+    def __init__(self) -> None:
+        self.dead: set[str] = set()
+        self.told: list[tuple[str, Mapping[str, Any]]] = []
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def each(
+        self, hosts: Iterable[str], work: Any, *, deadline: float, done: Any = None
+    ) -> dict[str, Outcome[Any]]:
+        found = {}
+        for host in hosts:
+            try:
+                found[host] = Outcome(work(host))
+            except HostError as error:
+                found[host] = Outcome(error=error)
+            done(host, found[host])
+        return found
+
+    def call(
+        self, host: str, verb: str, fields: Mapping[str, Any], *, deadline: float
+    ) -> dict[str, Any]:
+        assert verb == "cache" and deadline > fields["seconds"]
+        if host in self.dead:
+            raise Unreachable(host, "no route to host")
+        self.told.append((host, fields))
+        return {"files": 3, "bytes": 3_000_000, "seen": 40}
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    made = Hosts()
+    known = {
+        name: Host(name, name, 22, "deploy", None, None, None, ())
+        for names in GROUPS.values()
+        for name in names
+    }
+    fleet = Environment("stage", tmp_path, known, GROUPS, True, ())
+    monkeypatch.setattr(inventory, "load", lambda name: fleet)
+    monkeypatch.setattr(media, "reach", lambda environment: made)
+    return made
+
+
+@pytest.fixture
+def ran(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The options of each run of the playbook `media`, in place of Ansible; it tells of its progress."""
+    options: list[list[str]] = []
+
+    def run(fleet: Any, name: str, words: list[str], stock: bool, view: Any) -> Any:
+        assert name == "media"
+        options.append(words)
+        recap = Recap(ended=True)
+        for text in ("media1: 2 of 5 files published, 40 of 90 MiB", "something else"):
+            view.take(recap, {"event": "verbose", "stdout": text})
+        return recap, Ended(0, False, "")
+
+    monkeypatch.setattr(provision, "run", run)
+    return options
+
+
+def call(task: Any, /, **flags: Any) -> int:
+    try:
+        task(Context(), **{"env": "stage", **flags})
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+Captured = pytest.CaptureFixture[str]
+
+
+def told(words: list[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(words[words.index("-e") + 1])
+    return found
+
+
+def test_a_folder_is_published_on_all_origins(
+    ran: list[list[str]], tmp_path: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "music").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert call(media.sync, folder="music", yes=2) == 0
+    (words,) = ran
+    assert words[:4] == ["--limit", "media1,media2", "--tags", "media_publish"]
+    assert "--check" not in words
+    assert told(words) == {
+        "media_source": str(tmp_path / "music"),
+        "media_purge": False,
+        "media_replace": False,
+    }
+    err = capsys.readouterr().err
+    assert "2 of 5 files published" in err and "something else" not in err
+
+
+def test_a_rehearsal_of_a_sync_asks_nobody(
+    ran: list[list[str]], tmp_path: Path, capsys: Captured
+) -> None:
+    flags = {"exclude": "*.json, drafts/*", "remove": True, "replace": True, "on": "media2"}
+    assert call(media.sync, folder=str(tmp_path), dry_run=True, json=True, **flags) == 0
+    (words,) = ran
+    assert "--check" in words and "--diff" in words and words[1] == "media2"
+    extra = told(words)
+    assert extra["media_exclude"] == ["*.json", "drafts/*"] and extra["media_purge"] is True
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "progress" in [row["event"] for row in found]
+
+
+def test_a_sync_that_means_nothing_is_refused(ran: list[list[str]], tmp_path: Path) -> None:
+    assert call(media.sync, folder=str(tmp_path / "nowhere"), yes=2) == 1
+    assert call(media.sync, folder=str(tmp_path), on="stream1", yes=1) == 1
+    assert call(media.sync, folder=str(tmp_path), yes=3) == 6
+    assert ran == []
+
+
+def test_purge_counts_asks_and_drops(hosts: Hosts, capsys: Captured) -> None:
+    assert call(media.purge, paths="album/*", dry_run=True) == 0
+    assert "would be dropped: 6 pieces, 6.0 MB, on 2 hosts" in capsys.readouterr().err
+    assert {fields["action"] for _, fields in hosts.told} == {"show"}
+    hosts.told.clear()
+    assert call(media.purge, paths="album/*", json=True) == 6
+    assert hosts.told == []
+    capsys.readouterr()
+    assert call(media.purge, paths="a.flac, b/c.flac", json=True, yes=2, message="wrong cut") == 0
+    assert [host for host, _ in hosts.told] == ["stream1", "stream2"]
+    fields = hosts.told[0][1]
+    assert fields["paths"] == ["a.flac", "b/c.flac"] and fields["message"] == "wrong cut"
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["event"], row["files"]) for row in found] == [("purged", 3)] * 2
+
+
+def test_a_host_that_did_not_drop_is_told_of(hosts: Hosts, capsys: Captured) -> None:
+    hosts.dead = {"stream2"}
+    assert call(media.purge, paths="a.flac", yes=2) == 1
+    err = capsys.readouterr().err
+    assert "stream2: no route to host" in err and "may hear old slices" in err
+    assert [host for host, _ in hosts.told] == ["stream1"]
+
+
+@pytest.mark.parametrize(
+    "flags", [{"paths": " , "}, {"location": "_media"}, {"timeout": 0}, {"on": "media1"}]
+)
+def test_a_purge_that_means_nothing_is_refused(hosts: Hosts, flags: dict[str, Any]) -> None:
+    assert call(media.purge, **{"paths": "a.flac", "yes": 2, **flags}) == 1
+    assert hosts.told == []
