@@ -51,7 +51,14 @@ def slow(
     verbatim: bool = False,
     json: bool = False,
 ) -> None:
-    """Show the statements that run longest and, where pg_stat_statements is there, those that cost most."""
+    """Show the statements that run longest and, where pg_stat_statements is there, those that cost most.
+
+    Without their literals, which may be somebody's data, unless --verbatim.
+
+    Examples:
+        fab db.slow --env lab
+        fab db.slow --env lab --member db2 --limit 30
+    """
     from backline import console
     from backline.operations.database import sessions
 
@@ -88,7 +95,12 @@ def slow(
 def locks(
     c: Context, env: str = "", member: str = "", verbatim: bool = False, json: bool = False
 ) -> None:
-    """Show who waits for whose lock, as a tree: who holds all others up stands on top."""
+    """Show who waits for whose lock, as a tree: who holds all others up stands on top.
+
+    Examples:
+        fab db.locks --env lab
+        fab db.locks --env lab --member db2
+    """
     from backline import console
     from backline.operations.database import sessions
 
@@ -132,7 +144,14 @@ def vacuum(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """List tables by what vacuum left; --table vacuums one on the leader, never FULL, beside all traffic."""
+    """List tables by what vacuum left; --table vacuums one on the leader, never FULL, beside all traffic.
+
+    Gives up after 5 s when somebody has the table locked.
+
+    Examples:
+        fab db.vacuum --env lab --by age
+        fab db.vacuum --env lab --table public.music_play
+    """
     from backline import console
     from backline.operations.database import tables
 
@@ -207,7 +226,15 @@ def kill(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Cancel what a session does, or --terminate it. Never Patroni's, replication's, superusers'."""
+    """Cancel what a session does, or --terminate it. Never Patroni's, replication's, superusers'.
+
+    A session that is idle in a transaction keeps its locks until it is terminated; what it had not committed
+    is rolled back. Refused (6) for sessions that nobody may end.
+
+    Examples:
+        fab db.kill 4711 --env lab --dry-run
+        fab db.kill 4711 --env lab --terminate --message 'holds up all writes'
+    """
     from backline import console
     from backline.operations.database import sessions
 

@@ -63,7 +63,13 @@ def drain(
 ) -> None:
     """Take hosts out of service, also over a reboot; waits until balancers and pools are done with them.
 
-    Refused (6) for the last host that serves. docs/how-to/drain.md
+    Requests and downloads under way go on, and pools finish their jobs. It ends when every balancer sends
+    the hosts nothing new. Refused (6) for the last host that serves; --outage takes it all the same.
+
+    Examples:
+        fab drain stream1 --env lab --dry-run
+        fab drain stream1 --env lab --message 'new disk'
+        fab drain 'worker:&zone_a' --env lab
     """
     from backline import console
     from backline.operations.drain import judge
@@ -99,7 +105,15 @@ def undrain(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Bring drained hosts back: what is live there is started and healthy before anybody is sent to it."""
+    """Bring drained hosts back: what is live there is started and healthy before anybody is sent to it.
+
+    Ends when every balancer sends requests to them again. Refused (6) for a host in quarantine:
+    `fab deploy.catchup` brings it to the release of the others first.
+
+    Examples:
+        fab undrain stream1 --env lab
+        fab undrain stream1 --env lab --skip edge2
+    """
     from backline import console
     from backline.operations.drain import judge
     from backline.operations.drain.work import Drain

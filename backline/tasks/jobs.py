@@ -49,7 +49,12 @@ def dead(
     app: str = "",
     json: bool = False,
 ) -> None:
-    """Show dead letters: job, task, where, why and when it died, how often. They stay where they are."""
+    """Show dead letters: job, task, where, why and when it died, how often. They stay where they are.
+
+    Examples:
+        fab workers.dead --env lab
+        fab workers.dead --env lab --task 'music.*' --origin plays
+    """
     from backline import console
 
     fleet = environment(env)
@@ -89,7 +94,15 @@ def requeue(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Send dead letters round again, with all their tries. None is lost: each leaves when it is confirmed."""
+    """Send dead letters round again, with all their tries. None is lost: each leaves when it is confirmed.
+
+    Mend what they died of first. Whatever breaks in between, the same command goes on; a job may be done
+    twice then.
+
+    Examples:
+        fab workers.requeue --env lab --dry-run
+        fab workers.requeue --env lab --task music.record_play
+    """
     fleet = environment(env)
     wish = _wish(task, job, origin, queue, limit, to)
     with reach(fleet) as hosts:
@@ -136,7 +149,14 @@ def revoke(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Have a job left undone, wherever it waits: it is lost. Workers that start later do not know of it."""
+    """Have a job left undone, wherever it waits: it is lost. Workers that start later do not know of it.
+
+    One that is being done is done to its end, unless --terminate kills the process that does it.
+
+    Examples:
+        fab workers.revoke 0f6c1e52-6f3c-4d38-93a7-6a3f8f0c2b1d --env lab --dry-run
+        fab workers.revoke 0f6c1e52-6f3c-4d38-93a7-6a3f8f0c2b1d --env lab --terminate
+    """
     from backline import console
 
     fleet = environment(env)

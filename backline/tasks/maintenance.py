@@ -50,7 +50,15 @@ def on(
     dry_run: bool = False,
     yes: int = 0,
 ) -> None:
-    """Show listeners a page instead of the application, at once and on all edges, until maintenance.off."""
+    """Show listeners a page instead of the application, at once and on all edges, until maintenance.off.
+
+    Health checks go on telling the truth, downloads under way go on, and the page stays over reloads and
+    reboots of an edge. Exit 3 when some edges did it and some did not.
+
+    Examples:
+        fab maintenance.on --env lab --message 'We move to new disks.' --until 90m --dry-run
+        fab maintenance.on --env lab --message 'We move to new disks.' --until 90m
+    """
     from backline import console
     from backline.operations import maintenance
 
@@ -95,7 +103,14 @@ def off(
     dry_run: bool = False,
     yes: int = 0,
 ) -> None:
-    """Let listeners have the application again, on all edges."""
+    """Let listeners have the application again, on all edges.
+
+    Exit 3 when some edges did it and some did not: the same command again.
+
+    Examples:
+        fab maintenance.off --env lab
+        fab maintenance.off --env lab --skip edge2
+    """
     from backline import console
 
     fleet = environment(env)
@@ -112,7 +127,14 @@ def off(
 
 @operation(help={"env": ENV_HELP, "json": JSON_HELP})
 def status(c: Context, env: str = "", json: bool = False) -> None:
-    """Show which edges show the page, who switched it, when and until when. Exit 3 when edges differ."""
+    """Show which edges show the page, who switched it, when and until when. Exit 3 when edges differ.
+
+    Exit 1 when an edge does not answer, or the time that the page promises is over.
+
+    Examples:
+        fab maintenance.status --env lab
+        fab maintenance --env lab --json
+    """
     from backline import console
     from backline.operations import maintenance
 

@@ -60,7 +60,15 @@ def sync(
     dry_run: bool = False,
     yes: int = 0,
 ) -> None:
-    """Bring a folder of audio to the origins: only what they lack, verified there, each file whole."""
+    """Bring a folder of audio to the origins: only what they lack, verified there, each file whole.
+
+    Interrupt it whenever you like: the same command goes on. A published file keeps its content, unless
+    --replace.
+
+    Examples:
+        fab media.sync /srv/library --env lab --dry-run
+        fab media.sync /srv/library --env lab
+    """
     import json as encoder
 
     from backline.tasks import provision
@@ -116,7 +124,14 @@ def purge(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Drop files from the caches of streaming hosts, all slices; they are fetched again when asked for."""
+    """Drop files from the caches of streaming hosts, all slices; they are fetched again when asked for.
+
+    For a file that was replaced, or has to be gone at once: remove it from the origins first.
+
+    Examples:
+        fab media.purge album/song.flac --env lab --dry-run
+        fab media.purge 'album/*' --env lab --on stream1
+    """
     from backline import console
     from backline.operations import cache
 

@@ -38,7 +38,12 @@ LONGEST = 3600
 
 @operation(help={"on": ON_HELP, "env": ENV_HELP, "app": APP_HELP, "json": JSON_HELP})
 def status(c: Context, on: str = "", env: str = "", app: str = "", json: bool = False) -> None:
-    """Show pools, the jobs they do and hold, queues, the scheduler. Exit 1 if anything is wrong."""
+    """Show pools, the jobs they do and hold, queues, the scheduler. Exit 1 if anything is wrong.
+
+    Examples:
+        fab workers.status --env lab
+        fab workers --env lab --on worker1
+    """
     from backline import console
     from backline.operations import broker
     from backline.operations.workers import pools
@@ -96,7 +101,14 @@ def scale(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Set how many jobs a pool does at once, host by host; kept until --reset, over deploys and playbooks."""
+    """Set how many jobs a pool does at once, host by host; kept until --reset, over deploys and playbooks.
+
+    Each host's pool finishes its jobs, starts anew and has to be healthy before the next one's turn.
+
+    Examples:
+        fab workers.scale worker-plays --children 6 --env lab --on worker2
+        fab workers.scale worker-plays --reset --env lab
+    """
     from backline import console
     from backline.operations.workers import pools
     from backline.operations.workers import scale as scaling
@@ -173,7 +185,12 @@ def drain(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Let pools finish their jobs and stop, until --undo, a deploy or a reboot; the host stays in service."""
+    """Let pools finish their jobs and stop, until --undo, a deploy or a reboot; the host stays in service.
+
+    Examples:
+        fab workers.drain worker1 --env lab --pool worker-plays
+        fab workers.drain worker1 --env lab --undo
+    """
     from backline import console, selection
     from backline.operations.drain import judge, look
     from backline.operations.drain.work import Drain
