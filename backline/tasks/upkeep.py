@@ -35,7 +35,7 @@ HELP = {
 @operation(
     help={
         "on": ON,
-        "service": "units, comma-separated, restarted where they run; `app`: the application "
+        "service": "units, comma-separated, restarted where they run or have failed; `app`: the application "
         "(default: what each host is there for)",
         **HELP,
     }
@@ -56,8 +56,8 @@ def restart(
 
     Replicas go before the leader, a broker or an etcd member never while a majority depends on it,
     workers when they have finished their jobs. It stops at the first host that is not healthy
-    afterwards; the same command goes on there. An application that systemd has given up is started
-    too, another unit only where it runs. docs/how-to/restart.md
+    afterwards; the same command goes on there. What has failed is started too, be it the application or
+    another unit; one that is merely stopped is left so. docs/how-to/restart.md
 
     Examples:
         fab restart --env production --on stream1 --dry-run
