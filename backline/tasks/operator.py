@@ -20,6 +20,7 @@ from invoke.tasks import Task
 
 from backline.errors import BacklineError, Exit
 from backline.tasks.command import command
+from backline.tasks.selector import Operation
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -62,7 +63,7 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
                 raise
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
-        return command(**options)(run)
+        return command(klass=Operation, **options)(run)
 
     return declare
 

@@ -142,6 +142,11 @@ def fingerprint(key: paramiko.PKey) -> str:
     return f"{key.get_name()} SHA256:{digest}"
 
 
+def _trust(host: Target, known_hosts: Path) -> str:
+    """What pins a host's key: known_hosts lies in the folder of its environment."""
+    return f"fab hosts.trust --env {known_hosts.parent.name} --on {host.name}"
+
+
 def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
     """What a failed connection means, where, and what to do about it."""
     where = f"{host.user}@{host.address} port {host.port}"
@@ -152,8 +157,8 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
             f"expected {fingerprint(error.expected_key)}, offered {fingerprint(error.key)}",
             code="host_key",
             hint="somebody may stand in between, so nothing was sent. If the host was rebuilt, "
-            f"compare the key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub) "
-            f"and put it into {known_hosts}",
+            "compare the key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
+            f"then {_trust(host, known_hosts)} --replace",
         )
     if isinstance(error, UnpinnedKey):
         return Unreachable(
@@ -161,14 +166,15 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
             f"no host key is pinned for {host.address} port {host.port}; "
             f"it offered {fingerprint(error.key)}",
             code="host_key",
-            hint=f"compare it on the host's console, then add it to {known_hosts}",
+            hint=f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )
     if isinstance(error, FileNotFoundError) and str(known_hosts) in str(error):
         return Unreachable(
             host.name,
             f"there is no {known_hosts}, so no host key can be verified",
             code="host_key",
-            hint="a lab's is written by `inv lab.up`; for other hosts compare and collect their keys",
+            hint="a lab's is written by `inv lab.up`; for other hosts "
+            f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )
     if isinstance(error, FileNotFoundError) and host.key_file and host.key_file in str(error):
         return Unreachable(

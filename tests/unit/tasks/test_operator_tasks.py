@@ -314,3 +314,18 @@ def test_h_selects_hosts_instead_of_repeating_the_task(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("error:") == 1
     assert "'h9' is neither a group nor a host" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["-H h9 drain", "-Hh9 undrain", "--hosts=h9 workers.drain", "drain -H h9"]
+)
+def test_h_takes_the_place_of_the_word_for_hosts(tmp_path: Path, words: str) -> None:
+    stage = tmp_path / "inventory" / "stage"
+    stage.mkdir(parents=True)
+    (stage / "hosts.yml").write_text("all: {hosts: {h1: null}}\n")
+    done = fab(*words.split(), BACKLINE_ROOT=str(tmp_path), BACKLINE_ENV="stage")
+    assert "'h9' is neither a group nor a host" in done.stderr
+    # Whom it is about is said once, by one of the two.
+    both = fab("-H", "h1", "drain", "h9", BACKLINE_ROOT=str(tmp_path), BACKLINE_ENV="stage")
+    assert both.returncode == 1 and "No idea what 'h9' is" in both.stderr
+    assert "positional" in fab("drain", BACKLINE_ROOT=str(tmp_path), BACKLINE_ENV="stage").stderr
