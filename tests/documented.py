@@ -80,6 +80,8 @@ def refusal(words: list[str]) -> str:
             name for name in _names(program) if name == stem or (dots and name.startswith(stem))
         ]
         return "" if known else f"there is no {rest[0]}"
+    if len(rest) > 1 and rest[0] == "-H":  # fab's own, read before the task is: see selector.py
+        rest = [*rest[2:], "--on", rest[1]]
     try:
         calls = _parser(program).parse_argv([_example(word) for word in rest])
     except (ParseError, ValueError) as error:

@@ -24,6 +24,7 @@ def test_mark_is_remembered_in_the_order_of_marking(lab: Lab) -> None:
     for release in (R1, R2, R1):
         assert lab.ok("mark", release=release, state="good")["already"] is False
     assert lab.ok("mark", release=R1, state="good")["already"] is True
+    assert lab.ok("status")["good"] == [R2, R1]
     lab.ok("mark", release=R2, state="bad")
     assert lab.ok("mark", release=R2, state="bad")["already"] is True
     states = {entry["id"]: entry["state"] for entry in lab.ok("status")["releases"]}

@@ -11,7 +11,7 @@ from fake_fleet import FakeFleet, FakeHost, Fault, small_fleet
 
 from backline.errors import BacklineError
 from backline.release.model import Archive, Release, ReleaseProcess
-from backline.rollout import planner, takeover
+from backline.rollout import choices, planner, takeover
 from backline.rollout.cargo import Cargo
 from backline.rollout.engine import Rollout
 from backline.rollout.events import Event
@@ -241,6 +241,23 @@ def test_rollback_ships_and_migrates_nothing_and_marks_what_it_left(tmp_path: Pa
     for host in fleet.hosts.values():
         assert set(host.live.values()) == {OLD}
         assert host.staged == {OLD: "good", NEW: "bad"}
+
+
+@pytest.mark.parametrize("back", ["rollback", "deploy"])
+def test_the_way_back_leads_to_what_served_last(back: str, tmp_path: Path) -> None:
+    """OLD, NEW, OLD again, then another one: listeners had OLD before that, whichever way it came back."""
+    fleet = small_fleet(OLD, PROCESSES)
+    deploy(fleet, tmp_path)
+    again = planner.deploy(release(OLD), GROUPS, statuses(fleet))
+    if back == "rollback":
+        again = planner.rollback("jukebox", OLD, statuses(fleet))
+    third = release("20260103T000000Z-0000003")
+    for number, plan in enumerate((again, None), 2):
+        plan = plan or planner.deploy(third, GROUPS, statuses(fleet))
+        code, said, _ = run(fleet, plan, tmp_path, f"run-{number}")
+        assert code == 0, said
+    assert {live for host in fleet.hosts.values() for live in host.live.values()} == {third.id}
+    assert choices.choose_rollback(statuses(fleet)) == OLD
 
 
 def test_a_release_that_was_called_good_and_taken_back_is_no_way_back(tmp_path: Path) -> None:
