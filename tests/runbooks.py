@@ -15,7 +15,8 @@ EMERGENCIES = sorted(FOLDER.glob("emergency-*.md"))
 PAGES = sorted({*FOLDER.glob("*.md")} - {*EMERGENCIES, INDEX})
 LOOKS = {
     "status", "db.status", "broker.status", "logs", "releases", "lock", "audit", "audit.verify",
-    "certs", "hosts.list", "doctor", "db.psql", "run",
+    "certs", "hosts.list", "doctor", "db.psql", "run", "db.slow", "db.locks", "db.vacuum",
+    "workers.status", "workers.dead", "maintenance.status",
 }  # fmt: skip
 OF_DATABASE = re.compile(
     r"etcd|patroni|pgbouncer|postgres|replica|slot|wal|transaction|deadlock|connections"

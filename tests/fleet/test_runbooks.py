@@ -39,7 +39,7 @@ def trouble(words: tuple[str, ...]) -> str:
     answer = run(*words, *(["--json"] if task == "run" else []), expect=None, timeout=120)
     if "Traceback" in answer.err or answer.code not in (0, 1):
         return f"ended with {answer.code}: {answer.err[-1000:]}"
-    if task in ("logs", "db.psql", "hosts.list", "audit") and answer.code:
+    if task in ("logs", "db.psql", "db.slow", "hosts.list", "audit") and answer.code:
         return answer.err[-1000:]
     if task == "run" and not words[2].startswith(OF_A_PACKAGE):
         results = [line for line in answer.lines if line["event"] == "result"]
