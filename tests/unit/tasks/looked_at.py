@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from fake_fleet import FakeFleet, small_fleet
-from invoke.context import Context
 
 from backline.inventory import Environment, Host
 
@@ -66,12 +65,3 @@ def environment(folder: Path, confirm: bool = False) -> Environment:
         for groups in [tuple(group for group, members in GROUPS.items() if name in members)]
     }
     return Environment("stage", folder, hosts, GROUPS, confirm, ())
-
-
-def call(task: Any, **flags: Any) -> int:
-    """Runs a task as `fab` would; returns the exit code."""
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0

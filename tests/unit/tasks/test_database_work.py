@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.context import Context
+from calling import Captured, call
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operations"))
 
@@ -76,17 +76,6 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Database:
     monkeypatch.setattr(inventory, "load", lambda name: known)
     monkeypatch.setattr(work, "reach", lambda environment: made)
     return made
-
-
-def call(task: Any, /, **flags: Any) -> int:
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-Captured = pytest.CaptureFixture[str]
 
 
 def test_slow_asks_all_members_and_shows_no_literal(fleet: Database, capsys: Captured) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import call
 from fake_fleet import FakeFleet
-from looked_at import call, environment, made
+from looked_at import environment, made
 
 import backline.tasks.operator
 from backline import inventory

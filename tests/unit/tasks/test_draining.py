@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from invoke.context import Context
+from calling import Captured, call
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operations"))
 
@@ -35,17 +34,6 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceFleet:
     monkeypatch.setattr(draining, "reach", lambda environment: made)
     monkeypatch.setattr(backline.tasks.operator, "clock", lambda: made.clock)
     return made
-
-
-def call(task: Any, **flags: Any) -> int:
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-Captured = pytest.CaptureFixture[str]
 
 
 def test_the_plan_says_what_becomes_of_each_pool_and_changes_nothing(

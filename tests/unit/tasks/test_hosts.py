@@ -6,7 +6,6 @@ import base64
 import getpass
 import hashlib
 import hmac
-import json
 import os
 import signal
 import socket
@@ -14,10 +13,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from invoke.context import Context
+from calling import call, lines
 
 from backline import inventory
 from backline.inventory import Environment, Host
@@ -125,18 +123,6 @@ def known(tmp_path: Path, daemons: dict[str, Daemon], monkeypatch: pytest.Monkey
     )
     monkeypatch.setattr(inventory, "load", lambda name: fleet)
     return fleet.known_hosts
-
-
-def call(task: Any, **flags: Any) -> int:
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-def lines(capsys: pytest.CaptureFixture[str]) -> list[Any]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_keys_are_pinned_as_openssh_reads_them(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import call, lines
 from fake_fleet import FakeFleet, Fault
-from looked_at import DAY, NOW, OLD, call, environment, made
+from looked_at import DAY, NOW, OLD, environment, made
 
 import backline.tasks.operator
 from backline import inventory
@@ -28,10 +28,6 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeFleet:
         monkeypatch.setattr(module, "reach", lambda environment: found)
     monkeypatch.setattr(backline.tasks.operator, "clock", lambda: found.clock)
     return found
-
-
-def lines(capsys: pytest.CaptureFixture[str]) -> list[Any]:
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 # Releases.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.context import Context
+from calling import Captured, call
 
 import backline.tasks.operator
 from backline import inventory
@@ -79,17 +79,6 @@ def edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edges:
 
     monkeypatch.setattr(backline.tasks.operator, "clock", Clock)
     return made
-
-
-def call(task: Any, /, **flags: Any) -> int:
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-Captured = pytest.CaptureFixture[str]
 
 
 class Page(HTMLParser):

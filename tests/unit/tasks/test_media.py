@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.context import Context
+from calling import Captured, call
 
 from backline import inventory
 from backline.inventory import Environment, Host
@@ -84,17 +84,6 @@ def ran(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     monkeypatch.setattr(provision, "run", run)
     return options
-
-
-def call(task: Any, /, **flags: Any) -> int:
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-Captured = pytest.CaptureFixture[str]
 
 
 def told(words: list[str]) -> dict[str, Any]:

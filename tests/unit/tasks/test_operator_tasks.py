@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
+from calling import call
 from fake_fleet import FakeFleet, Fault, small_fleet
 from invoke.collection import Collection
-from invoke.context import Context
 
 import backline.console
 import backline.tasks.deploy
@@ -85,15 +85,6 @@ def release(fleet: FakeFleet, tmp_path: Path) -> str:
     key, _ = signing.signing_key()
     built = build.build(app, tmp_path / "dist", key=key, clock=SystemClock(), say=print)
     return built.release.id
-
-
-def call(task: Any, **flags: Any) -> int:
-    """Runs a task as `fab` would; returns the exit code."""
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 deploy, rollback = backline.tasks.deploy.start, backline.tasks.deploy.rollback

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import call
 from fake_fleet import FakeClock, FakeFleet, FakeHost
-from invoke.context import Context
 from made_runs import NEW, START, bad_run, begun, good_run, lease, record, samples
 
 import backline.tasks.records
@@ -79,14 +79,6 @@ def fleet(root: Path, monkeypatch: pytest.MonkeyPatch) -> Journaled:
     monkeypatch.setattr(backline.tasks.trail, "reach", lambda environment: made)
     monkeypatch.setattr(backline.tasks.records, "PAGE", 4)
     return made
-
-
-def call(task: Any, *words: str, **flags: Any) -> int:
-    try:
-        task(Context(), *words, **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 show, verify = backline.tasks.trail.show, backline.tasks.trail.verify

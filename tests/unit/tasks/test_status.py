@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import call
 from fake_fleet import FakeFleet, Fault
-from looked_at import DAY, MEMBER, NOW, OLD, WELL, call, environment, made
+from looked_at import DAY, MEMBER, NOW, OLD, WELL, environment, made
 
 import backline.tasks.operator
 import backline.tasks.status

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.context import Context
+from calling import call
 
 from backline import inventory
 from backline.inventory import Environment, Host
@@ -52,14 +52,6 @@ def playbook(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Playbook:
     monkeypatch.setattr(inventory, "load", lambda name: known)
     monkeypatch.setattr(provision, "run", made.run)
     return made
-
-
-def call(task: Any, **flags: Any) -> int:
-    try:
-        task(Context(), env="stage", **flags)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_a_restart_upgrades_and_reboots_nothing(playbook: Playbook) -> None:

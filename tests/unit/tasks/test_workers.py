@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from invoke.context import Context
+from calling import Captured, call, records
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operations"))
 
@@ -43,23 +42,6 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ServiceFleet:
         monkeypatch.setattr(module, "reach", lambda environment: made)
     monkeypatch.setattr(backline.tasks.operator, "clock", lambda: made.clock)
     return made
-
-
-def call(task: Any, /, **flags: Any) -> int:
-    try:
-        task(Context(), **{"env": "stage", **flags})
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
-
-
-Captured = pytest.CaptureFixture[str]
-
-
-def records(capsys: Captured) -> list[dict[str, Any]]:
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert all(record["schema_version"] == 1 for record in found)
-    return found
 
 
 def test_status_shows_pools_their_jobs_and_the_scheduler(
