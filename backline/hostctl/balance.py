@@ -16,8 +16,6 @@ from .names import Request
 
 STATE = "/var/lib/haproxy/backline-servers"  # named by roles/edge
 LOCK = "/var/lib/backline/balance.lock"
-DEADLINE = 20.0
-EVERY = 0.2
 
 Kept = dict[tuple[str, str], Server]
 
@@ -90,19 +88,7 @@ def _settle(host: Host, name: str, out: bool) -> None:
     A reload may be on its way that has read the file before it was written: then the next worker
     is told, too. Raises `HostctlError` when that does not come to an end.
     """
-    deadline = host.boottime() + DEADLINE
-    while True:
-        try:
-            if _told(host, name, out):
-                return
-            problem = HostctlError("busy", "HAProxy is being reloaded", "say it again")
-        except HostctlError as error:
-            if error.code == "balancer_refused":
-                raise
-            problem = error
-        if host.boottime() >= deadline:
-            raise problem
-        host.sleep(EVERY)
+    haproxy.settle(host, lambda: _told(host, name, out))
 
 
 def _told(host: Host, name: str, out: bool) -> bool:

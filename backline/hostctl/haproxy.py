@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from .errors import HostctlError
@@ -17,6 +17,7 @@ from .names import SERVER
 SOCKET = "/run/haproxy/admin.sock"
 MASTER = "/run/haproxy/master.sock"
 WAIT = 5.0
+SETTLED_WITHIN, EVERY = 20.0, 0.2
 HEADER = (
     "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight "
     "srv_iweight srv_time_since_last_change srv_check_status srv_check_result srv_check_health "
@@ -150,3 +151,23 @@ def is_current(host: Host, pid: str) -> bool:
     rows = [line.split() for line in ask(host, "show proc", MASTER).splitlines()]
     workers = [row for row in rows if len(row) > 2 and row[1] == "worker"]
     return [row[0] for row in workers if row[2] == "0"] == [pid]
+
+
+def settle(host: Host, told: Callable[[], bool]) -> None:
+    """Return when `told`, which tells HAProxy and looks, says that it does as it should.
+
+    Raises `HostctlError` when that does not come to an end, at once when HAProxy refuses.
+    """
+    deadline = host.boottime() + SETTLED_WITHIN
+    while True:
+        try:
+            if told():
+                return
+            problem = HostctlError("busy", "HAProxy is being reloaded", "say it again")
+        except HostctlError as error:
+            if error.code == "balancer_refused":
+                raise
+            problem = error
+        if host.boottime() >= deadline:
+            raise problem
+        host.sleep(EVERY)

@@ -24,7 +24,6 @@ RETRY = "120"
 PAGE_LIMIT = 12_000  # HAProxy's buffers hold 16 KiB, headers included
 WHO = "who"
 SAFE = "/:.,_~(){}=-"
-DEADLINE, EVERY = 20.0, 0.2
 
 Entries = dict[str, str]
 
@@ -141,21 +140,13 @@ def _keep(host: Host, request: Request, on: bool) -> None:
 
 def _settle(host: Host, wanted: Entries) -> None:
     """Return when the running HAProxy does as the file says: also the one that a reload is about to make."""
-    deadline = host.boottime() + DEADLINE
-    while True:
-        try:
-            pid = haproxy.worker(host)
-            _tell(host, wanted)
-            if _does(host, wanted) and haproxy.is_current(host, pid):
-                return
-            problem = HostctlError("busy", "HAProxy is being reloaded", "say it again")
-        except HostctlError as error:
-            if error.code == "balancer_refused":
-                raise
-            problem = error
-        if host.boottime() >= deadline:
-            raise problem
-        host.sleep(EVERY)
+
+    def told() -> bool:
+        pid = haproxy.worker(host)
+        _tell(host, wanted)
+        return _does(host, wanted) and haproxy.is_current(host, pid)
+
+    haproxy.settle(host, told)
 
 
 def _does(host: Host, wanted: Entries) -> bool:

@@ -42,6 +42,11 @@ class Run:
             "message": self.message,
         }
 
+    @property
+    def who(self) -> dict[str, Any]:
+        """The fields of verbs that need no lease: they belong to no rollout."""
+        return {"run": self.id, "actor": self.actor, "message": self.message}
+
 
 class Lease:
     """The leases of a run.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
@@ -209,10 +209,9 @@ def _run(job: str, env: str, json: bool, dry_run: bool, yes: int, message: str) 
     if dry_run:
         return
     confirm(fleet, 1, yes, json)
-    who: dict[str, Any] = {"run": run.id, "actor": run.actor, "message": run.message}
     with reach(fleet) as hosts:
         try:
-            ended = backups.run(hosts, keeper, job, operator.clock(), say, who)
+            ended = backups.run(hosts, keeper, job, operator.clock(), say, run.who)
         except HostError as error:
             raise BacklineError(
                 error.message,

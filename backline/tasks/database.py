@@ -312,8 +312,7 @@ def _insist(fleet: Environment, yes: int, as_json: bool) -> None:
 
 
 def _who(message: str) -> dict[str, Any]:
-    run = new_run("database", message)
-    return {"run": run.id, "actor": run.actor, "message": run.message}
+    return new_run("database", message).who
 
 
 def _of_host(error: Any, state: str) -> BacklineError:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 
 from backline.errors import BacklineError, Exit
-from backline.tasks.agreeing import agree
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
@@ -256,7 +255,7 @@ def kill(
         _refuse(found)
         if dry_run:
             return
-        agree(fleet, 1, "session", yes, json)
+        confirm(fleet, 1, yes, json, "session")
         how = "terminate" if terminate else "cancel"
         fields = {"action": "signal", "how": how, "pid": found.pid, "started": found.started}
         hosts.call(view.host(name), "database", {**who, **fields}, deadline=30.0)
@@ -328,8 +327,7 @@ def _check(limit: int) -> None:
 
 
 def _who(message: str) -> dict[str, Any]:
-    run = new_run("database", message)
-    return {"run": run.id, "actor": run.actor, "message": run.message}
+    return new_run("database", message).who
 
 
 def _plain(answer: dict[str, Any]) -> dict[str, Any]:

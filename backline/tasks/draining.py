@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -71,11 +71,9 @@ def drain(
         fab drain stream1 --env lab --message 'new disk'
         fab drain 'worker:&zone_a' --env lab
     """
-    from backline import console
     from backline.operations.drain import judge
-    from backline.operations.drain.work import Drain
 
-    _check(timeout)
+    check(timeout)
     fleet = environment(env)
     with reach(fleet) as hosts:
         view, chosen = _seen(fleet, hosts, on, app, skip)
@@ -84,12 +82,9 @@ def drain(
         if dry_run:
             return
         confirm(fleet, len(plan.hosts), yes, json)
-        run = new_run(plan.app, message)
-        with console.Narrator(run.id, json) as narrator:
-            work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
-            with interrupted(work):
-                work.out(fleet.groups.get("streaming", ()), outage)
-    _end(plan, "drained", json)
+        with at_work(hosts, plan, message, timeout, json) as work:
+            work.out(fleet.groups.get("streaming", ()), outage)
+    end("drained", plan.hosts, json)
 
 
 @operation(positional=["on"], help=HELP)
@@ -114,11 +109,9 @@ def undrain(
         fab undrain stream1 --env lab
         fab undrain stream1 --env lab --skip edge2
     """
-    from backline import console
     from backline.operations.drain import judge
-    from backline.operations.drain.work import Drain
 
-    _check(timeout)
+    check(timeout)
     fleet = environment(env)
     with reach(fleet) as hosts:
         view, chosen = _seen(fleet, hosts, on, app, skip)
@@ -127,17 +120,28 @@ def undrain(
         if dry_run:
             return
         confirm(fleet, len(plan.hosts), yes, json)
-        run = new_run(plan.app, message)
-        with console.Narrator(run.id, json) as narrator:
-            work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
-            with interrupted(work):
-                work.back()
-    _end(plan, "undrained", json)
+        with at_work(hosts, plan, message, timeout, json) as work:
+            work.back()
+    end("undrained", plan.hosts, json)
 
 
 @contextmanager
-def interrupted(work: Drain) -> Iterator[None]:
-    """Ctrl-C, told with what it leaves; leases have been given back by then."""
+def at_work(
+    hosts: SshFleet, plan: Plan, message: str, timeout: int, as_json: bool
+) -> Iterator[Drain]:
+    """A drain that is narrated. Ctrl-C is told with what it leaves; leases have been given back by then."""
+    from backline import console
+    from backline.operations.drain.work import Drain
+
+    run = new_run(plan.app, message)
+    with console.Narrator(run.id, as_json) as narrator:
+        work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
+        with _interrupted(work):
+            yield work
+
+
+@contextmanager
+def _interrupted(work: Drain) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
@@ -173,7 +177,8 @@ def _seen(
     return view, chosen
 
 
-def _check(timeout: int) -> None:
+def check(timeout: int) -> None:
+    """Raises BacklineError for a time that nobody would wait."""
     if not 1 <= timeout <= LONGEST:
         raise BacklineError(f"--timeout is a number of seconds from 1 to {LONGEST}")
 
@@ -210,11 +215,12 @@ def _fate(action: str, kind: str, runs: bool) -> str:
     return "finishes its jobs and stops"
 
 
-def _end(plan: Plan, what: str, as_json: bool) -> None:
+def end(what: str, hosts: Iterable[str], as_json: bool) -> None:
+    """The last line: what has been done, and to which hosts."""
     from backline import console
     from backline.console.words import listed
 
     if as_json:
-        console.line({"schema_version": 1, "event": "done", "what": what, "hosts": plan.hosts})
+        console.line({"schema_version": 1, "event": "done", "what": what, "hosts": list(hosts)})
     else:
-        console.console().print(f"{what}: {listed(plan.hosts)}", style="green", markup=False)
+        console.console().print(f"{what}: {listed(hosts)}", style="green", markup=False)

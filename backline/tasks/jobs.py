@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from invoke.context import Context
 
 from backline.errors import BacklineError, Exit
-from backline.tasks.agreeing import agree
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
     JSON_HELP,
     MESSAGE_HELP,
+    confirm,
     environment,
+    group,
     new_run,
     operation,
     reach,
@@ -112,7 +113,7 @@ def requeue(
         count = len(letters.letters)
         if dry_run or not count:
             return
-        agree(fleet, count, "dead letters", yes, json)
+        confirm(fleet, count, yes, json, "dead letters")
         try:
             moved = asker.requeue(wish, letters, lambda so_far: _progress(so_far, count, json))
         except KeyboardInterrupt:
@@ -168,7 +169,7 @@ def revoke(
         if dry_run:
             _revoked(job, found, [], json)
             return
-        agree(fleet, 1, "job", yes, json)
+        confirm(fleet, 1, yes, json, "job")
         heard = asker.revoke(job, terminate, dry=False)["confirmed"]
     if not heard:
         raise BacklineError(
@@ -192,13 +193,9 @@ def _asker(fleet: Environment, hosts: SshFleet, app: str, message: str) -> Asker
     from backline.operations.workers.letters import Asker
     from backline.tasks.deploy import the_app
 
-    names = list(fleet.groups.get("worker", ()))
-    if not names:
-        raise BacklineError("the inventory has no group worker", state="nothing was changed")
+    names = group(fleet, "worker")
     name = app or the_app(hosts, names)
-    run = new_run(name, message)
-    who = {"run": run.id, "actor": run.actor, "message": run.message}
-    return Asker(hosts, name, names, who)
+    return Asker(hosts, name, names, new_run(name, message).who)
 
 
 def _show(letters: Letters, wish: Wish, as_json: bool) -> None:

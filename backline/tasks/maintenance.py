@@ -177,8 +177,7 @@ def _switch(
     from backline import console
     from backline.operations import maintenance
 
-    run = new_run("edge", message)
-    who = {"run": run.id, "actor": run.actor, "message": run.message}
+    who = new_run("edge", message).who
     with reach(fleet) as hosts:
         maintenance.require(maintenance.collect(hosts, names))
         confirm(fleet, len(names), yes, as_json)

@@ -18,6 +18,7 @@ from backline.tasks.operator import (
     YES_HELP,
     confirm,
     environment,
+    group,
     new_run,
     operation,
     reach,
@@ -144,9 +145,7 @@ def purge(
         )
     fleet = environment(env)
     hosts = _chosen(fleet, on, "streaming")
-    run = new_run("media", message)
-    fields: dict[str, Any] = {"run": run.id, "actor": run.actor, "message": run.message}
-    fields |= {"paths": wanted, "location": location}
+    fields = {**new_run("media", message).who, "paths": wanted, "location": location}
     with reach(fleet) as reached:
         if dry_run:
             found = cache.ask(reached, hosts, {**fields, "action": "show"}, timeout)
@@ -162,21 +161,19 @@ def purge(
     cache.judge(found, dropped=not dry_run)
 
 
-def _chosen(fleet: Environment, on: str, group: str) -> list[str]:
-    """The hosts of `group` that are meant. Raises BacklineError when that is nobody, or somebody else."""
+def _chosen(fleet: Environment, on: str, name: str) -> list[str]:
+    """The hosts of a group that are meant. Raises BacklineError when that is nobody, or somebody else."""
     from backline import selection
 
-    there = fleet.groups.get(group, ())
-    if not there:
-        raise BacklineError(f"the inventory has no group {group}", state="nothing was changed")
-    found = selection.select(fleet, on or group)
+    there = group(fleet, name)
+    found = selection.select(fleet, on or name)
     others = [host for host in found if host not in there]
     if others:
         raise BacklineError(
-            f"not in the group {group}: {', '.join(others)}",
+            f"not in the group {name}: {', '.join(others)}",
             hosts=others,
             state="nothing was changed",
-            hint=f"--on '{on}:&{group}'",
+            hint=f"--on '{on}:&{name}'",
         )
     return found
 

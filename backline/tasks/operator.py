@@ -112,8 +112,16 @@ def clock() -> Clock:
     return SystemClock()
 
 
-def confirm(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
-    """Asks for the number of hosts where the environment wants it; `yes` answers beforehand.
+def group(fleet: Environment, name: str) -> list[str]:
+    """The hosts of a group that a task is about. Raises BacklineError when there are none."""
+    found = list(fleet.groups.get(name, ()))
+    if not found:
+        raise BacklineError(f"the inventory has no group {name}", state="nothing was changed")
+    return found
+
+
+def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str = "hosts") -> None:
+    """Asks for the number of hosts, or of `things`, where the environment wants it; `yes` answers beforehand.
 
     Raises BacklineError (6) when the number is not `count`: then the operator had something else in
     mind. Never asks with --json or without a terminal.
@@ -124,19 +132,19 @@ def confirm(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
         return
     elif as_json or not sys.stdin.isatty():
         raise BacklineError(
-            f"this changes {count} hosts of {fleet.name}, and nobody is here to confirm it",
+            f"this changes {count} {things} of {fleet.name}, and nobody is here to confirm it",
             state="nothing was changed",
             hint=f"add --yes {count}",
             exit_code=Exit.GUARD_REFUSED,
         )
     else:
-        print(f"How many hosts of {fleet.name} will this touch? ", end="", file=sys.stderr)
+        print(f"How many {things} of {fleet.name} will this touch? ", end="", file=sys.stderr)
         answer = input().strip()
     if answer != str(count):
         raise BacklineError(
-            f"this would touch {count} hosts of {fleet.name}, not {answer or 'none'}",
+            f"this would touch {count} {things} of {fleet.name}, not {answer or 'none'}",
             state="nothing was changed",
-            hint="look at the plan (--dry-run), then answer with its number of hosts",
+            hint=f"look at the plan (--dry-run), then answer with its number of {things}",
             exit_code=Exit.GUARD_REFUSED,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
@@ -10,7 +9,7 @@ from invoke.context import Context
 
 from backline.errors import BacklineError, Exit
 from backline.tasks import jobs, operator
-from backline.tasks.draining import interrupted
+from backline.tasks.draining import at_work, check, end
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
@@ -19,6 +18,7 @@ from backline.tasks.operator import (
     YES_HELP,
     confirm,
     environment,
+    group,
     new_run,
     operation,
     reach,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 GROUP = "worker"
 ON_HELP = "which hosts, an Ansible pattern (default: all worker hosts)"
 APP_HELP = "which app, where the hosts run several"
-LONGEST = 3600
 
 
 @operation(help={"on": ON_HELP, "env": ENV_HELP, "app": APP_HELP, "json": JSON_HELP})
@@ -117,7 +116,7 @@ def scale(
 
     if reset == bool(children) or children < 0:
         raise BacklineError("how many? --children N, or --reset", state="nothing was changed")
-    _check(timeout)
+    check(timeout)
     fleet = environment(env)
     names = hosts_of(fleet, on)
     with reach(fleet) as hosts:
@@ -154,7 +153,7 @@ def scale(
                     hint="fab workers.status; the same command again goes on",
                     exit_code=error.exit_code,
                 ) from None
-    _end(json, "scaled", [found.host for found in plan.pools])
+    end("scaled", chosen, json)
 
 
 @operation(
@@ -191,12 +190,11 @@ def drain(
         fab workers.drain worker1 --env lab --pool worker-plays
         fab workers.drain worker1 --env lab --undo
     """
-    from backline import console, selection
+    from backline import selection
     from backline.operations.drain import judge, look
-    from backline.operations.drain.work import Drain
     from backline.tasks.deploy import the_app
 
-    _check(timeout)
+    check(timeout)
     fleet = environment(env)
     chosen = selection.select(fleet, on)
     with reach(fleet) as hosts:
@@ -206,20 +204,16 @@ def drain(
         if dry_run:
             return
         confirm(fleet, len(plan.hosts), yes, json)
-        run = new_run(plan.app, message)
-        with console.Narrator(run.id, json) as narrator:
-            work = Drain(hosts, plan, run, operator.clock(), narrator.report, float(timeout))
-            with interrupted(work):
-                work.back() if undo else work.out((), outage=True)
-    _end(json, "started" if undo else "stopped", plan.hosts)
+        with at_work(hosts, plan, message, timeout, json) as work:
+            work.back() if undo else work.out((), outage=True)
+    end("started" if undo else "stopped", plan.hosts, json)
 
 
 def hosts_of(fleet: Environment, on: str) -> list[str]:
     """The worker hosts that `on` means. Raises BacklineError when there are none."""
     from backline import selection
 
-    if not fleet.groups.get(GROUP):
-        raise BacklineError("the inventory has no group worker", state="nothing was changed")
+    group(fleet, GROUP)
     return selection.select(fleet, on or GROUP)
 
 
@@ -229,11 +223,6 @@ def _having(view: View, pool: str, names: list[str], on: str) -> list[str]:
         return names
     having = {found.host for found in view.pools if found.process == pool}
     return [name for name in names if name in having or name in view.silent] or names
-
-
-def _check(timeout: int) -> None:
-    if not 1 <= timeout <= LONGEST:
-        raise BacklineError(f"--timeout is a number of seconds from 1 to {LONGEST}")
 
 
 def _show_scale(plan: ScalePlan, as_json: bool) -> None:
@@ -264,16 +253,6 @@ def _show_drain(plan: DrainPlan, undo: bool, as_json: bool) -> None:
         if process.kind == "singleton" and not undo:
             text = "stops: nothing is scheduled meanwhile"
         console.console().print(f"  {process.host} {process.name} {text}", markup=False)
-
-
-def _end(as_json: bool, what: str, hosts: Iterable[str]) -> None:
-    from backline import console
-    from backline.console.words import listed
-
-    if as_json:
-        console.line({"schema_version": 1, "event": "done", "what": what, "hosts": list(hosts)})
-    else:
-        console.console().print(f"{what}: {listed(hosts)}", style="green", markup=False)
 
 
 collection = Collection("workers")
