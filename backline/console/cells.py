@@ -12,11 +12,16 @@ WHOLE = ("MEMBER", "BROKER", "QUEUE", "HOST", "JOB", "PID")
 """Columns whose words are not folded: they are copied."""
 
 
-def columns(*names: str) -> Table:
-    """An empty table without lines."""
+def bare() -> Table:
+    """A table without lines around it, and without columns so far."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    return Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+
+
+def columns(*names: str) -> Table:
+    """An empty table whose words are folded where the terminal is narrow."""
+    table = bare()
     for name in names:
         table.add_column(name, overflow="fold", no_wrap=name in WHOLE)
     return table

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backline.console.cells import bare
 from backline.console.output import console
 
 if TYPE_CHECKING:
@@ -108,7 +109,6 @@ class FleetTable:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        from rich.table import Table
         from rich.text import Text
 
         rows, more = self.rows, 0
@@ -119,7 +119,7 @@ class FleetTable:
         if self.cut and len(rows) > room:
             rows = sorted(rows, key=lambda row: _style(row) is None)[: max(1, room)]
             more = len(self.rows) - len(rows)
-        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        table = bare()
         for column in columns:
             justify = "right" if column.right else "left"
             table.add_column(column.name, justify=justify, no_wrap=True)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from backline.console.cells import bare
 from backline.console.output import console
 from backline.console.words import listed
 
@@ -100,10 +101,9 @@ def show_finding(finding: Finding) -> None:
 
 def grid(names: Sequence[str], lines: Iterable[Line]) -> None:
     """A table on stdout whose last column takes what room there is; nothing when it has no lines."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table = bare()
     for name in names[:-1]:
         table.add_column(name, overflow="fold")
     table.add_column(names[-1], overflow="fold", ratio=1)

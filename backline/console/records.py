@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from backline.console.cells import bare
 from backline.console.output import console
 from backline.console.words import sentence, subject
 
@@ -71,11 +72,10 @@ def show_commands(rows: Iterable[Mapping[str, Any]]) -> None:
 
 def show_events(entries: Iterable[Mapping[str, Any]]) -> None:
     """The events of one run: time, seconds since it began, what happened."""
-    from rich.table import Table
     from rich.text import Text
 
     out = console(sys.stdout)
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table = bare()
     for name in ("LINE", "TIME", "AFTER"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("WHAT", overflow="fold")

@@ -18,6 +18,7 @@ from backline.tasks.operator import (
     YES_HELP,
     confirm,
     environment,
+    insist,
     new_run,
     operation,
     reach,
@@ -179,7 +180,7 @@ def failover(
         tell("plan", f"{name} is to lead {view.scope}{loss}", {"to": name, "was": view.leader})
         if dry_run:
             return
-        _insist(fleet, yes, json)
+        insist(fleet, 1, yes, json)
         fields = {"action": "failover", "candidate": name, "accept_loss": accept_loss}
         try:
             answer = hosts.call(host, "database", {**_who(message), **fields}, deadline=100.0)
@@ -302,13 +303,6 @@ def _asked(view: Any, write: bool) -> str:
             "nobody leads: no write is taken", state="nothing was changed", hint="fab db.status"
         )
     return str(found)
-
-
-def _insist(fleet: Environment, yes: int, as_json: bool) -> None:
-    """Asks even where the environment wants no questions: a failover may lose commits."""
-    from dataclasses import replace
-
-    confirm(replace(fleet, confirm_changes=True), 1, yes, as_json)
 
 
 def _who(message: str) -> dict[str, Any]:
