@@ -78,10 +78,10 @@ def test_what_lies_only_here_is_cut_short_and_that_is_said(
         (tmp_path / "dist" / f"{name}.release.json").write_text("{}")
     assert call(releases.releases) == 0
     said = capsys.readouterr()
-    assert said.out.count("20260301T") == 10 and OLD in said.out
+    assert said.out.count("?       20260301T") == 10 and OLD in said.out
     assert "3 older ones lie only in dist/" in " ".join(said.err.split())
     assert call(releases.releases, limit=0) == 0
-    assert capsys.readouterr().out.count("20260301T") == 13
+    assert capsys.readouterr().out.count("?       20260301T") == 13
     assert call(releases.releases, json=True) == 0
     assert len(lines(capsys)) == 14
 
