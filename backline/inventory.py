@@ -21,7 +21,7 @@ from backline.errors import BacklineError
 from backline.transport import local
 from backline.transport.port import Target
 
-FORMAT = 6
+FORMAT = 7
 LOAD_SECONDS = 120.0
 DEPLOY_USER = "deploy"
 

@@ -55,8 +55,10 @@ def read(folder: str) -> dict[str, Any]:
     from ansible.cli import CLI
     from ansible.inventory.manager import InventoryManager
     from ansible.parsing.dataloader import DataLoader
+    from ansible.plugins.loader import init_plugin_loader
     from ansible.vars.manager import VariableManager
 
+    init_plugin_loader([])  # or lookups by their full names are not found
     loader = DataLoader()
     loader.set_vault_secrets(
         CLI.setup_vault_secrets(loader, constants.DEFAULT_VAULT_IDENTITY_LIST, auto_prompt=False)

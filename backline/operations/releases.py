@@ -71,6 +71,17 @@ def releases(rows: Iterable[Row], lying: Mapping[str, Lying], app: str = "") -> 
     return sorted(found.values(), key=lambda kept: (kept.id, kept.app), reverse=True)
 
 
+def newest(found: Iterable[Kept], limit: int) -> tuple[list[Kept], int]:
+    """Those that any host has, and `limit` of the others (0: all); how many that leaves out."""
+    shown: list[Kept] = []
+    only_here = 0
+    for kept in found:
+        only_here += not kept.states
+        if kept.states or not limit or only_here <= limit:
+            shown.append(kept)
+    return shown, max(0, only_here - limit) if limit else 0
+
+
 def _add(found: dict[tuple[str, str], Kept], row: Row, app: str) -> None:
     processes = (row.processes or {}).values()
     live = {row.current, *(process["live"] for process in processes)}

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
         "env": ENV_HELP,
         "on": ON_HELP + " (default: every host)",
         "app": "only of this app",
+        "limit": "so many of the newest that lie only here; 0: all of them, as with --json",
         "json": JSON_HELP,
     },
 )
-def releases(c: Context, env: str = "", on: str = "", app: str = "", json: bool = False) -> None:
+def releases(
+    c: Context, env: str = "", on: str = "", app: str = "", limit: int = 10, json: bool = False
+) -> None:
     """Show the releases that hosts have: live, warm, good or bad, and which lie in dist/ here.
 
     A warm one still runs behind the live one: `fab rollback` to it takes no start. One that is only
@@ -32,6 +35,7 @@ def releases(c: Context, env: str = "", on: str = "", app: str = "", json: bool 
         fab releases --env production --on streaming --json
     """
     from backline import console, selection
+    from backline.operations.releases import newest
     from backline.operations.releases import releases as sort_out
     from backline.operations.status import collect
 
@@ -44,7 +48,12 @@ def releases(c: Context, env: str = "", on: str = "", app: str = "", json: bool 
         for kept in found:
             console.line(kept.as_json())
     elif found:
-        console.show_releases(found)
+        shown, more = newest(found, limit)
+        console.show_releases(shown)
+        if more:
+            console.console().print(
+                f"{more} older ones lie only in dist/ here: --limit 0 shows them", markup=False
+            )
     else:
         console.console().print("no host has a release, and none lies in dist/", markup=False)
     dead = [row for row in rows if row.error is not None]

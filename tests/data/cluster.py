@@ -57,6 +57,17 @@ def standby(fleet: Fleet) -> str:
     return role(fleet, "Sync Standby")[0]
 
 
+def lead_etcd(fleet: Fleet, host: str) -> None:
+    """Has a member lead etcd."""
+    own = "set -a; . /etc/etcd/etcdctl.env; ETCDCTL_ENDPOINTS=${ETCDCTL_ENDPOINTS%%,*}; etcdctl"
+    status = f"{own} endpoint status --write-out simple"
+    number = inside(fleet, host, "sh", "-ec", status).split(", ")[1]
+    for other in fleet.hosts("database"):
+        if inside(fleet, other, "sh", "-ec", status).split(", ")[4] == "true" and other != host:
+            inside(fleet, other, "sh", "-ec", f"{own} move-leader {number}")
+    assert inside(fleet, host, "sh", "-ec", status).split(", ")[4] == "true"
+
+
 def in_step(fleet: Fleet) -> bool:
     """Whether there is a leader, a synchronous standby, and everybody else follows."""
     known = members(fleet)

@@ -17,7 +17,10 @@ SIZE = "full"
 KILLS = int(os.environ.get("BACKLINE_KILLS", "20"))
 PROCESS_KILLS = min(KILLS, 3)
 SWITCHOVERS = min(KILLS, 3)
+STANDBY_KILLS = min(KILLS, 3)
 HOST_S, PROCESS_S, SWITCHOVER_S = 30.0, 6.0, 5.0
+# The connection to it ends (tcp_user_timeout, 5 s), Patroni sees it (loop_wait, 2 s) and takes the other one.
+STANDBY_S = 12.0
 
 
 @pytest.mark.parametrize("number", range(1, KILLS + 1))
@@ -42,6 +45,22 @@ def test_the_primary_s_postgresql_is_killed(whole: Fleet, number: int) -> None:
         assert cluster.leader(whole) != victim
     trial.verdict.safe()
     assert trial.verdict.clients.pause <= PROCESS_S
+
+
+@pytest.mark.parametrize("number", range(1, STANDBY_KILLS + 1))
+def test_the_host_of_the_synchronous_standby_is_killed(whole: Fleet, number: int) -> None:
+    """It leads etcd, too. The primary stays one: commits wait for a moment, and nobody sees an error."""
+    with Trial(whole, "synchronous standby's host killed", retries=(0, 0)) as trial:
+        primary, victim = cluster.leader(whole), cluster.standby(whole)
+        cluster.lead_etcd(whole, victim)
+        started = cluster.sql(whole, "SELECT pg_postmaster_start_time()", primary)
+        with faults.killed(whole, victim):
+            trial.back(60)
+            assert cluster.leader(whole) == primary
+        assert cluster.sql(whole, "SELECT pg_postmaster_start_time()", primary) == started
+    trial.verdict.safe()
+    trial.verdict.silent()
+    assert trial.verdict.clients.pause <= STANDBY_S
 
 
 @pytest.mark.parametrize("number", range(1, SWITCHOVERS + 1))

@@ -80,6 +80,14 @@ def test_hosts_groups_and_variables_are_ansibles(place: Path) -> None:
     _is_private(place)
 
 
+def test_a_key_may_lie_in_a_file(place: Path) -> None:
+    """As the lab's does: lookups are found by their full names, as roles call them."""
+    (place / "key.pub").write_text("ssh-ed25519 AAAA me\n")
+    lookup = "{{ lookup('ansible.builtin.file', inventory_dir ~ '/key.pub') }}"
+    (place / "group_vars" / "all.yml").write_text(f'release_signers: ["me {lookup}"]\n')
+    assert inventory.load("stage").allowed_signers == ("me ssh-ed25519 AAAA me",)
+
+
 def _is_private(place: Path) -> None:
     [file] = kept(place)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

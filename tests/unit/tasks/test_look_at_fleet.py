@@ -65,6 +65,23 @@ def test_a_release_that_was_never_shipped_is_shown_and_a_damaged_one_explained(
     assert oldest["here"] and oldest["app"] == "jukebox" and oldest["live"]
 
 
+def test_what_lies_only_here_is_cut_short_and_that_is_said(
+    fleet: FakeFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dist").mkdir()
+    for number in range(13):
+        name = f"20260301T0000{number:02}Z-0000001"
+        (tmp_path / "dist" / f"{name}.release.json").write_text("{}")
+    assert call(releases.releases) == 0
+    said = capsys.readouterr()
+    assert said.out.count("?       20260301T") == 10 and OLD in said.out
+    assert "3 older ones lie only in dist/" in " ".join(said.err.split())
+    assert call(releases.releases, limit=0) == 0
+    assert capsys.readouterr().out.count("?       20260301T") == 13
+    assert call(releases.releases, json=True) == 0
+    assert len(lines(capsys)) == 14
+
+
 def test_releases_of_a_dead_host_are_missing_and_that_is_said(
     fleet: FakeFleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
