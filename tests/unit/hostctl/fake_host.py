@@ -394,7 +394,9 @@ def make_wheel(name: str = "greet", tag: str = "py3-none-any", **more: bytes) ->
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for member, content in members.items():
-            archive.writestr(member, content)
+            info_of = zipfile.ZipInfo(member)  # of 1980: the same wheel whenever it is made
+            info_of.external_attr = 0o600 << 16
+            archive.writestr(info_of, content)
     return f"{name}-1.0-{tag}.whl", buffer.getvalue()
 
 
