@@ -169,6 +169,8 @@ def notes(row: Row, shown: set[str], again: bool) -> list[str]:
             found.append(_role(row))
         if vitals.queued and "QUEUED" not in shown:
             found.append(f"{vitals.queued} queued")
+        if vitals.drill:
+            found.append(vitals.drill)
         if "WAITING" not in shown:
             found += vitals.waiting
     elif not again and row.hostctl is not None:

@@ -38,6 +38,15 @@ def backup(host: Host, request: Request) -> dict[str, object]:
     return {"already": already, "cursor": cursor}
 
 
+def known(host: Host) -> dict[str, dict[str, Any]] | None:
+    """{job: {good, ended}} of the jobs that ever ran here; None on a host that keeps no backups."""
+    if not host.path(FILE).exists():
+        return None
+    folder = _state_dir(host)
+    ran = {job: last for job in JOBS if (last := result(folder, job))}
+    return {job: {"good": bool(last["good"]), "ended": last["ended"]} for job, last in ran.items()}
+
+
 def unit(job: str) -> str:
     return f"backline-backup@{job}.service"
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from . import certificates, tiers, upgrades
+from . import backups, certificates, tiers, upgrades
 from .errors import HostctlError
 from .host import Host
 
@@ -31,6 +31,7 @@ def vitals(host: Host) -> dict[str, object]:
         "certificates": certificates.known,
         "database": tiers.database,
         "broker": tiers.broker,
+        "backups": backups.known,
     }
     return {name: _or_none(host, look) for name, look in signs.items()}
 

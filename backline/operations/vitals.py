@@ -29,6 +29,10 @@ class Disk:
     inodes_used: float
 
 
+NAMES = {"full": "full backup", "diff": "differential backup", "drill": "restore drill"}
+"""What people call a job of the host with the backups; the others are called by their names."""
+
+
 @dataclass(frozen=True)
 class Vitals:
     """A host's vital signs; None where it does not know.
@@ -51,6 +55,7 @@ class Vitals:
     unreadable: tuple[str, ...] = ()
     database: Mapping[str, Any] | None = None
     broker: Mapping[str, Any] | None = None
+    backups: Mapping[str, Any] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -96,7 +101,17 @@ class Vitals:
             found.append("Patroni is paused")
         if self.lag is not None and self.lag >= LAG_BYTES:
             found.append(f"{self.lag / 1e6:.0f} MB behind")
+        for job, last in (self.backups or {}).items():
+            if not last.get("good"):
+                found.append(f"the last {NAMES.get(job, job)} failed")
         return found
+
+    @property
+    def drill(self) -> str:
+        """How the last restore drill went, on the host that keeps the backups; a failed one is a trouble."""
+        if self.backups is None or not self.backups.get("drill", {}).get("good", True):
+            return ""
+        return "restore drill good" if "drill" in self.backups else "no restore drill yet"
 
     @property
     def waiting(self) -> list[str]:
@@ -137,6 +152,7 @@ def vitals_of(facts: Mapping[str, Any]) -> Vitals | None:
         unreadable=tuple(e["name"] for e in told.get("certificates") or () if "trouble" in e),
         database=told.get("database"),
         broker=told.get("broker"),
+        backups=told.get("backups"),
         raw=told,
     )
 

@@ -64,6 +64,17 @@ def test_the_whole_picture_comes_with_one_question(proc: Lab) -> None:
     json.dumps(answer, allow_nan=False)
 
 
+def test_the_host_with_the_backups_tells_how_its_jobs_went(proc: Lab) -> None:
+    assert proc.ok("facts", app=..., run=..., token=..., wide=True)["vitals"]["backups"] is None
+    write(proc.root, "etc/backline/backup.json", '{"state_dir": "/var/lib/backline-backup"}')
+    write(proc.root, "etc/systemd/system/backline-backup@.service", "")
+    write(
+        proc.root, "var/lib/backline-backup/drill.json", '{"good": false, "began": 1, "ended": 2}'
+    )
+    told = proc.ok("facts", app=..., run=..., token=..., wide=True)["vitals"]["backups"]
+    assert told == {"drill": {"good": False, "ended": 2}}
+
+
 def test_whoever_does_not_ask_for_it_does_not_wait_for_it(proc: Lab) -> None:
     assert not {"vitals", "statuses"} & set(proc.ok("facts"))
 

@@ -133,6 +133,8 @@ def test_a_dead_host_is_a_row_and_exit_1(
         ({"database": {**MEMBER, "lag": 99_000_000}}, "99 MB behind"),
         ({"database": {**MEMBER, "paused": True}}, "Patroni is paused"),
         ({"broker": {"trouble": "RabbitMQ does not answer"}}, "RabbitMQ does not answer"),
+        ({"backups": {"drill": {"good": False, "ended": NOW}}}, "the last restore drill failed"),
+        ({"backups": {"full": {"good": False, "ended": NOW}}}, "the last full backup failed"),
     ],
 )
 def test_what_is_wrong_with_a_host_is_a_trouble(
@@ -143,6 +145,22 @@ def test_what_is_wrong_with_a_host_is_a_trouble(
     rows = {row["host"]: row for row in map(json.loads, table(capsys))}
     assert any(says in trouble for trouble in rows["db1"]["troubles"]), rows["db1"]["troubles"]
     assert rows["stream1"]["troubles"] == []
+
+
+@pytest.mark.parametrize(
+    ("jobs", "says"),
+    [
+        ({"drill": {"good": True, "ended": NOW}}, "restore drill good"),
+        ({"full": {"good": True, "ended": NOW}}, "no restore drill yet"),
+    ],
+)
+def test_the_host_with_the_backups_tells_of_its_drill(
+    fleet: FakeFleet, jobs: dict[str, Any], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.hosts["db1"].vitals |= {"backups": jobs}
+    assert call(status) == 0
+    rows = table(capsys)
+    assert says in row(rows, "db1") and "drill" not in row(rows, "stream1")
 
 
 @pytest.mark.parametrize("sign", WELL)
