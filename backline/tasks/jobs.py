@@ -18,6 +18,7 @@ from backline.tasks.operator import (
     new_run,
     operation,
     reach,
+    several,
 )
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _wish(task: str, job: str, origin: str, queue: str, limit: int, to: str = ""
 
     if not 1 <= limit <= TOP:
         raise BacklineError(f"--limit is a number from 1 to {TOP}", state="nothing was changed")
-    jobs = tuple(word.strip() for word in job.split(",") if word.strip())
+    jobs = tuple(several(job))
     return Wish(queue=queue, task=task, jobs=jobs, origin=origin, to=to, limit=limit)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 
 from backline.errors import BacklineError
-from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation
+from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, several
 from backline.tasks.run import named
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def logs(
     from backline.operations.logs.wanted import Wanted
     from backline.tasks.operator import clock
 
-    units = tuple(word.strip() for word in unit.split(",") if word.strip())
+    units = tuple(several(unit))
     wanted = Wanted(follow, since, until, grep, units, priority, lines)
     wanted.check()
     with Fleet(environment(env)) as fleet:

@@ -22,6 +22,7 @@ from backline.tasks.operator import (
     new_run,
     operation,
     reach,
+    several,
 )
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def sync(
         "media_replace": replace,
     }
     if exclude:
-        extra["media_exclude"] = [word.strip() for word in exclude.split(",") if word.strip()]
+        extra["media_exclude"] = several(exclude)
     view = _view(json, dry_run)
     view.start("media", fleet.name, hosts, dry_run)
     if not dry_run:
@@ -136,7 +137,7 @@ def purge(
     from backline import console
     from backline.operations import cache
 
-    wanted = [path.strip() for path in paths.split(",") if path.strip()]
+    wanted = several(paths)
     if not wanted or not LOCATION.fullmatch(location) or not 1 <= timeout <= LONGEST:
         raise BacklineError(
             "which files? PATH[,PATH] below the origins' root, such as album/song.flac or album/*",

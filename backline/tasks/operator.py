@@ -68,6 +68,11 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
     return declare
 
 
+def several(flag: str) -> list[str]:
+    """What a flag names that takes several, comma-separated."""
+    return [word.strip() for word in flag.split(",") if word.strip()]
+
+
 def environment(name: str) -> Environment:
     """The environment called `name`, or $BACKLINE_ENV; BacklineError listing them when neither."""
     from backline import inventory

@@ -15,6 +15,7 @@ from backline.tasks.operator import (
     confirm,
     environment,
     operation,
+    several,
 )
 
 UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_-]*")
@@ -64,7 +65,7 @@ def restart(
         fab restart --env production --on streaming
         fab restart --env production --on all --service chrony
     """
-    units = [word.strip() for word in service.split(",") if word.strip()]
+    units = several(service)
     bad = [unit for unit in units if not UNIT.fullmatch(unit)]
     if bad:
         raise BacklineError(
@@ -138,7 +139,7 @@ def patch(
         raise BacklineError("--reboots is auto, never or always", state="nothing was changed")
     variables = {
         "patch_all": everything,
-        "patch_reinstall": [word.strip() for word in reinstall.split(",") if word.strip()],
+        "patch_reinstall": several(reinstall),
         "patch_reboot": reboots,
     }
     _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
