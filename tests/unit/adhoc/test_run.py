@@ -52,7 +52,7 @@ def test_differences_are_from_the_majority(place: Place) -> None:
 
 def test_lines_are_streamed_as_they_come(place: Place) -> None:
     process = subprocess.Popen(
-        [*place.argv, "run", "echo now; printf later; sleep 20", "--on", "h1", "--stream"],
+        [*place.argv, "run", "printf 'now\\nlater'; sleep 20", "--on", "h1", "--stream"],
         env=place.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
