@@ -21,13 +21,14 @@ __all__ = ["OLD", "SERVING", "Fault", "ServiceFleet"]
 OLD = "20261122T190500Z-1a2b3c4"
 SERVING = ("stream1", "stream2")
 EDGES = ("edge1", "edge2")
+BROKERS = ("broker1", "broker2")
 
 
 class ServiceFleet(FakeFleet):
     """`slow`: how often an edge still finds a drained host up. `out`: whom edges were told to keep out."""
 
     def __init__(self) -> None:
-        hosts = [FakeHost(name, ()) for name in EDGES]
+        hosts = [FakeHost(name, ()) for name in (*EDGES, *BROKERS)]
         for name, processes in {
             "stream1": ("web",),
             "stream2": ("web",),
@@ -44,6 +45,7 @@ class ServiceFleet(FakeFleet):
         self.letters: list[dict[str, Any]] = []
         self.sent: list[dict[str, Any]] = []
         self.busy: list[dict[str, Any]] = []
+        self.queues: dict[str, int] = {}
         self.children = {"worker1": 2}
         self.at_once = 2  # letters that one call moves
         self.refuses = ""  # what the broker says instead of taking a letter
@@ -59,6 +61,12 @@ class ServiceFleet(FakeFleet):
                 drained = False
             servers[name] = "stopping" if drained else "up" if self.up[name] else "down"
         return {"servers": {"streaming": servers}, "out": self.out}
+
+    def _broker(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        assert fields == {"action": "queues"}
+        more = {"vhost": "/", "unacknowledged": 0, "consumers": 1}
+        led = self.queues if host.name == BROKERS[0] else {}
+        return {"queues": [{"name": name, "messages": n, **more} for name, n in led.items()]}
 
     def _jobs(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         action = fields["action"]
