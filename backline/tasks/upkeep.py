@@ -15,6 +15,7 @@ from backline.tasks.operator import (
     confirm,
     environment,
     operation,
+    required,
     several,
 )
 
@@ -163,13 +164,7 @@ def _carry_out(
     from backline.tasks.converging import View
 
     fleet = environment(env)
-    if not on:
-        raise BacklineError(
-            "which hosts? Name them: --on PATTERN",
-            state="nothing was changed",
-            hint=f"groups: {', '.join(fleet.groups)}; every host: --on {selection.EVERYTHING}",
-        )
-    hosts = selection.select(fleet, on)
+    hosts = selection.select(fleet, required(fleet, on))
     if transfers < 0:
         raise BacklineError("--transfers is a number of seconds", state="nothing was changed")
     extra = {

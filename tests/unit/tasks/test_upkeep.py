@@ -13,6 +13,8 @@ from backline import inventory
 from backline.inventory import Environment, Host
 from backline.provision.recap import Recap
 from backline.tasks import provision, upkeep
+from backline.tasks.run import run
+from backline.tasks.shell import shell
 from backline.transport.playbook import Ended
 
 HOSTS = ("db1", "db2", "stream1")
@@ -72,6 +74,16 @@ def test_services_have_the_names_that_people_use(playbook: Playbook) -> None:
 def test_what_is_no_unit_is_refused(playbook: Playbook, service: str) -> None:
     assert call(upkeep.restart, on="all", service=service, yes=3) == 1
     assert not playbook.options
+
+
+@pytest.mark.parametrize(
+    ("task", "words"), [(upkeep.restart, ()), (upkeep.patch, ()), (run, ("true",)), (shell, ())]
+)
+def test_what_may_hurt_asks_where_in_the_same_words(
+    playbook: Playbook, capsys: pytest.CaptureFixture[str], task: Any, words: tuple[str, ...]
+) -> None:
+    assert call(task, *words, on=" ", yes=3) == 1
+    assert "on which hosts? --on PATTERN says so" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("task", [upkeep.restart, upkeep.reboot, upkeep.patch])
