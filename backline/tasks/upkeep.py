@@ -77,8 +77,8 @@ class Rules:
 @operation(
     help={
         "on": ON,
-        "service": "units, comma-separated, restarted where they run or have failed; `app`: the application "
-        "(default: what each host is there for)",
+        "service": "units, comma-separated, restarted where they run, try to or have failed; `app`: the "
+        "application (default: what each host is there for)",
         **HELP,
     }
 )
@@ -98,8 +98,8 @@ def restart(
 
     Replicas go before the leader, a broker or an etcd member never while a majority depends on it,
     workers when they have finished their jobs. It stops at the first host that is not healthy
-    afterwards; the same command goes on there. What has failed is started too, be it the application or
-    another unit; one that is merely stopped is left so. docs/how-to/restart.md
+    afterwards; the same command goes on there. What has failed, or dies over and over, is started too, be
+    it the application or another unit; one that is merely stopped is left so. docs/how-to/restart.md
 
     Examples:
         fab restart --env production --on stream1 --dry-run
