@@ -226,8 +226,11 @@ def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path)
     checked.remember(folder, fleet.name, wanted)
 
 
-def judge(recap: Recap, ended: Ended, check: bool) -> None:
-    """Raises what the run's end means; nothing when all went well and nothing is pending."""
+def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None:
+    """Raises what the run's end means; nothing when all went well and nothing is pending.
+
+    `pending`: whether it is the question what is; a rehearsal of work that is always there asks not.
+    """
     if ended.interrupted:
         raise BacklineError(
             "interrupted",
@@ -255,5 +258,5 @@ def judge(recap: Recap, ended: Ended, check: bool) -> None:
             state=ended.said[-1500:] or "it gave no reason",
             hint="the same by hand: ansible-playbook -i inventory/ENV playbooks/site.yml",
         )
-    if check and recap.changes:
+    if check and pending and recap.changes:
         raise SystemExit(int(Exit.CHANGES_PENDING))

@@ -22,6 +22,7 @@ from backline.tasks.operator import (
     confirm,
     environment,
     operation,
+    required,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def shell(
     with Fleet(environment(env)) as fleet:
         options = Options(sudo, fanout, float(timeout), "json" if json else "fold", message)
         session = Session(fleet, options)
-        session.select(one.required(on), yes)
+        session.select(required(fleet.environment, on), yes)
         if sys.stdin.isatty():
             session.talk()
         else:
