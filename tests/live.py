@@ -127,7 +127,7 @@ class Fleet:
         (place / "hosts.yml").write_text(text, encoding="utf-8")
         gone = {f"[127.0.0.1]:{host.ssh_port}" for host in self.topology if host.name in hosts}
         lines = (place / "known_hosts").read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.split()[0] not in gone]
+        kept = [line for line in lines if line.partition(" ")[0] not in gone]
         (place / "known_hosts").write_text("".join(kept), encoding="utf-8")
 
     def listener(self) -> Listener:

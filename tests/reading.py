@@ -24,7 +24,7 @@ def typed(words: Sequence[str], ends: tuple[int, ...] = (0,)) -> Answer:
     """Types a command; AssertionError unless it ends with one of `ends`. A rehearsal may find work (2)."""
     if "--follow" in words:
         return _watched(words)
-    fast = words[0].startswith("ansible")
+    fast = words[0] == "ansible-playbook"
     answer = run(*words, expect=None, fast=fast, timeout=LIMIT_S, **WIDE)
     good = {*ends, 2} if "--check" in words else {*ends}
     said = f"{shlex.join(words)}\n{answer.out[-4000:]}\n{answer.err[-4000:]}"

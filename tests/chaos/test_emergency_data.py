@@ -164,11 +164,11 @@ def _row(fleet: Fleet) -> str:
 @follows("disk-full", "5")
 def test_a_leader_hands_over_before_its_disk_is_full(whole: Fleet, page: Page) -> None:
     victim, folder = cluster.role(whole, "Replica")[0], "/var/lib/postgresql"
-    with faults.Disk(whole, victim, folder, spare=160, units="patroni"):
+    with faults.Disk(whole, victim, folder, spare=512, units="patroni"):
         cluster.settled(whole)
         lead(whole, victim)
         with Trial(whole, "emergency: the leader's disk fills up") as trial:
-            ballast = f"head -c 110M /dev/zero >{folder}/ballast"
+            ballast = f"head -c 416M /dev/zero >{folder}/ballast"
             inside(whole, victim, "sh", "-ec", ballast)
             said = page.next("5").out
             assert folder in said and "tmpfs" in said
@@ -198,7 +198,7 @@ def test_a_broker_is_cut_off(brokers: Fleet, page: Page) -> None:
                 every=3,
             )
             said = page.next("First command", ends=(1,)).out
-            assert said.count("2 of 3") == len(others) and said.count("no answer") == 1
+            assert said.count("2 of 3") == len(others) and "no answer" in said
             reached = page.next("1", ends=(1,)).out
             assert "4369" in reached and "25672" in reached, "it does not reach itself"
             logs, certificates = page.rest("2")
