@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+
+import pytest
 
 from backline.errors import BacklineError
 from backline.lab.listener import Listener
 from tests.data import cluster
 from tests.data.cluster import inside
 from tests.data.remote import wait_until
-from tests.live import CATALOGUE, Fleet
+from tests.live import CATALOGUE, Fleet, run
 from tests.rollout.runs import live
 
 SONG = f"/tracks/{CATALOGUE[0]['slug']}/stream"
@@ -36,6 +39,16 @@ def serves(fleet: Fleet) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def tidy(fleet: Fleet) -> Iterator[None]:
+    """Before an emergency there is none, whatever other tests left; nor is there afterwards."""
+    no_dead_letters(fleet)
+    serves(fleet)
+    yield
+    run("fab", "maintenance.off", "--env", fleet.env, expect=None)
+    run("fab", "workers.drain", "worker", "--undo", "--env", fleet.env, expect=None)
+
+
 def answers(listener: Listener, path: str = "/") -> int:
     """The status of a page; 0 when nobody answers."""
     try:
@@ -49,6 +62,11 @@ def release_of(fleet: Fleet) -> str:
     (release,) = {release for found in live(fleet).values() for release in found}
     assert release, "nothing runs"
     return release
+
+
+def live_somewhere(fleet: Fleet, release: str) -> bool:
+    """Whether any host runs it."""
+    return any(release in found for found in live(fleet).values())
 
 
 def logs_in(fleet: Fleet, *hosts: str) -> None:

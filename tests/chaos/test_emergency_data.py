@@ -15,8 +15,7 @@ import pytest
 
 from backline.errors import BacklineError
 from backline.lab.machine import podman
-from tests.chaos import ending
-from tests.chaos.ending import patronictl, resumed, serves
+from tests.chaos.ending import patronictl, resumed, serves, tidy
 from tests.chaos.test_services import _sleeper, as_the_app
 from tests.data import cluster, faults
 from tests.data.cluster import inside
@@ -29,23 +28,13 @@ from tests.data.trial import Jobs, Trial
 from tests.live import Fleet, run
 from tests.reading import Page, follows
 
-__all__ = ["backed_up", "brokers", "data", "podman_as_the_lab_has_it", "whole"]
+__all__ = ["backed_up", "brokers", "data", "podman_as_the_lab_has_it", "tidy", "whole"]
 
 SIZE = "full"
 ELECTED_S = 90.0
 PARTED_S = 240.0
 """A broker that hears nothing believes for a minute and more that it is merely slow."""
 MENDING = "We are mending it."
-
-
-@pytest.fixture(autouse=True)
-def tidy(fleet: Fleet) -> Iterator[None]:
-    """Before and after an emergency there is none: what other tests left, and this one, is gone."""
-    ending.no_dead_letters(fleet)
-    yield
-    run("fab", "maintenance.off", "--env", fleet.env, expect=None)
-    run("fab", "workers.drain", "worker", "--undo", "--env", fleet.env, expect=None)
-    serves(fleet)
 
 
 # The database's primary is lost.

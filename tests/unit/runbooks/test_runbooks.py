@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import pytest
 import yaml
 
 from tests import documented, reading
-from tests.chaos import test_emergencies, test_emergency_data
 from tests.live import Answer
 from tests.runbooks import (
     EMERGENCIES,
@@ -27,8 +27,11 @@ from tests.runbooks import (
     typed,
 )
 
-LIVE = (test_emergencies, test_emergency_data)
 ROOT = Path(__file__).parents[3]
+LIVE = [
+    importlib.import_module(f"tests.chaos.{path.stem}")
+    for path in (ROOT / "tests/chaos").glob("test_emergenc*.py")
+]
 RULES = sorted((ROOT / "roles/monitor/files/rules").glob("*.yml"))
 SECTIONS = [
     "What it means",
@@ -204,7 +207,7 @@ def test_every_command_of_an_emergency_is_typed_in_one() -> None:
         command for page in EMERGENCIES for commands in parts(page).values() for command in commands
     }
     assert len(wanted) > 90
-    assert not wanted - done, "nobody has tried whether these work"
+    assert sorted(wanted - done) == [], "nobody has tried whether these work"
     assert {stand_in(command) for command in wanted} == {"", *STAND_INS}
     assert sum(bool(stand_in(command)) for command in wanted) == len(STAND_INS)
 
