@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from backline import places
 from backline.errors import BacklineError
 from backline.lab.listener import Listener
+from backline.release import store
 from tests.data import cluster
 from tests.data.cluster import inside
 from tests.data.remote import wait_until
-from tests.live import CATALOGUE, Fleet, run
-from tests.rollout.runs import live
+from tests.live import CATALOGUE, Fleet, build, run
+from tests.rollout.runs import QUICK, live
 
 SONG = f"/tracks/{CATALOGUE[0]['slug']}/stream"
 BACK_S = 180.0
@@ -61,6 +63,15 @@ def release_of(fleet: Fleet) -> str:
     """The one release that every host runs."""
     (release,) = {release for found in live(fleet).values() for release in found}
     assert release, "nothing runs"
+    return release
+
+
+def release_here(fleet: Fleet) -> str:
+    """`release_of`, after a deploy of a new one if that was built elsewhere: a new host is sent it from here."""
+    release = release_of(fleet)
+    if release not in store.ids(places.dist()):
+        release = build("1.0.0")
+        run("fab", "deploy", "--env", fleet.env, "--release", release, *QUICK)
     return release
 
 

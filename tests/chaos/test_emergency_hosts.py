@@ -1,4 +1,4 @@
-"""A host is broken into, a zone is gone, for real; their pages' own commands mend it: see test_emergencies.py."""
+"""A host is broken into, a zone is gone, for real; their pages' own commands mend it (test_emergencies.py)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backline.lab.fleet import host_key
 from backline.lab.machine import podman
 from backline.lab.secrets import ssh_key
 from tests.chaos import expired
-from tests.chaos.ending import SONG, live_somewhere, logs_in, release_of, serves, tidy
+from tests.chaos.ending import SONG, live_somewhere, logs_in, release_here, release_of, serves, tidy
 from tests.data import cluster, faults
 from tests.data.cluster import inside
 from tests.data.conftest import data, podman_as_the_lab_has_it, whole
@@ -77,7 +77,7 @@ def test_a_host_that_was_broken_into_is_replaced(
 ) -> None:
     key, override = intruder
     host = page.names["HOST"] = fleet.hosts("streaming")[-1]
-    other, release = fleet.hosts("streaming")[0], release_of(fleet)
+    other, release = fleet.hosts("streaming")[0], release_here(fleet)
     intact = run("fab", "audit.verify", "--env", fleet.env, expect=None).code
     assert gets_in(fleet, key, host) and gets_in(fleet, key, other)
     inside(fleet, host, "sed", "-i", '2s/"run"/"RUN"/', JOURNAL)
