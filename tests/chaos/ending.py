@@ -67,7 +67,7 @@ def release_of(fleet: Fleet) -> str:
 
 
 def release_here(fleet: Fleet) -> str:
-    """`release_of`, after a deploy of a new one if that was built elsewhere: a new host is sent it from here."""
+    """`release_of`, after a deploy of a new one if that was built elsewhere: new hosts get it from here."""
     release = release_of(fleet)
     if release not in store.ids(places.dist()):
         release = build("1.0.0")

@@ -1,4 +1,4 @@
-"""A host is broken into, a zone is gone, for real; their pages' own commands mend it (test_emergencies.py)."""
+"""A host is broken into, a zone is gone, and the pages' own commands mend it (test_emergencies.py)."""
 
 from __future__ import annotations
 
