@@ -61,7 +61,7 @@ def test_another_one_leads_by_itself(whole: Fleet, page: Page) -> None:
             leader = cluster.leader(whole)
             said = page.next("First command", ends=(1,)).out
             assert f"{leader} leads, synchronous; etcd 2 of 3 votes" in said and "!" in said
-            assert "patroni" in page.next("1").out
+            assert "patroni" in page.next("1", ends=(1,)).out, "the others' journals"
             assert "leads and its host answers" in page.next("2", ends=(6,)).err
     cluster.settled(whole)
     whole_again, fleet = page.rest("It is over when")

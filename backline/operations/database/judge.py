@@ -91,7 +91,7 @@ def failover(view: View, to: str, accept_loss: bool) -> tuple[str, str]:
             f"{leader.name} leads and its host answers",
             "a planned one loses nothing: fab db.switchover",
         )
-    standbys = [m for m in view.standbys if m.host is not None and m.name != view.leader]
+    standbys = [m for m in view.survivors if m.name != view.leader]
     if not standbys:
         raise _refused("no standby that runs can be reached", "docs/how-to/restore.md")
     chosen = next((m for m in standbys if m.name == to), None) if to else standbys[0]

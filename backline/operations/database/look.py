@@ -13,6 +13,8 @@ DEADLINE = 25.0
 LEADERS = ("leader", "standby_leader")
 SYNC = ("sync_standby", "quorum_standby")
 GOOD = ("running", "streaming")
+UNLED = "in archive recovery"
+"""What Patroni calls a standby whose leader is gone: it looks for more in the archive."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,15 @@ class View:
     @property
     def standbys(self) -> list[Member]:
         """Members that could take over, the best first."""
-        found = [m for m in self.members if m.role not in LEADERS and m.state in GOOD]
+        return self._standbys(GOOD)
+
+    @property
+    def survivors(self) -> list[Member]:
+        """Members whose hosts answer and that could take over from a dead leader, the best first."""
+        return [member for member in self._standbys((*GOOD, UNLED)) if member.host is not None]
+
+    def _standbys(self, states: tuple[str, ...]) -> list[Member]:
+        found = [m for m in self.members if m.role not in LEADERS and m.state in states]
         return sorted(found, key=lambda m: (m.role not in SYNC, m.lag is None, m.lag or 0, m.name))
 
     @property

@@ -196,6 +196,8 @@ def test_a_failover_is_for_a_leader_whose_host_is_gone() -> None:
     assert caught.value.exit_code == 6
     fleet.dead = {"db1"}
     assert judge.failover(view(fleet), "", False) == ("db2", "db2")
+    fleet.states |= {"db2": "in archive recovery", "db3": "in archive recovery"}
+    assert judge.failover(view(fleet), "", False) == ("db2", "db2"), "the leader's death did that"
     with pytest.raises(BacklineError, match="may lack commits"):
         judge.failover(view(fleet), "db3", False)
     assert judge.failover(view(fleet), "db3", True) == ("db3", "db3")
