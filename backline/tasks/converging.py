@@ -23,7 +23,8 @@ FRAME_SECONDS = 0.2
 class View:
     """Shows one run; `quiet` leaves out the changes and the plays while it runs.
 
-    When nobody reads any more, the run goes on: Ansible would be cut off in the middle of a task.
+    When nobody reads any more, or the terminal is gone, the run goes on: Ansible would be cut off in the
+    middle of a task.
     """
 
     def __init__(self, as_json: bool, diff: bool) -> None:
@@ -44,7 +45,8 @@ class View:
 
     def __exit__(self, *exception: object) -> None:
         if self._live:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
             self._live = None
 
     def start(self, playbook: str, env: str, hosts: list[str], check: bool) -> None:
@@ -77,7 +79,8 @@ class View:
                 self._say(f"  {recap.play} ({time.monotonic() - self.began:.0f} s)")
         if self._live and time.monotonic() - self._drawn > FRAME_SECONDS:
             self._drawn = time.monotonic()
-            self._live.update(self._table(recap), refresh=True)
+            with suppress(OSError):
+                self._live.update(self._table(recap), refresh=True)
 
     def summary(self, recap: Recap, check: bool) -> None:
         """What changed where, what failed, and how long it took."""
@@ -184,11 +187,11 @@ class View:
         return table
 
     def _say(self, what: str | Table, style: str | None = None) -> None:
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             self.console.print(what, style=style, markup=False)
 
     def _json(self, event: str, **fields: Any) -> None:
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             line({"schema_version": 1, "event": event, **fields})
 
 

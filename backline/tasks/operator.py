@@ -58,7 +58,7 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
                 body(c, *words, **flags)
             except BacklineError as error:
                 if flags.get("json"):
-                    with suppress(BrokenPipeError):  # the message and the code still matter
+                    with suppress(OSError):  # the message and the code still matter
                         _print_json(error)
                 raise
 
@@ -178,4 +178,6 @@ def _print_json(error: BacklineError) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:  # the shell and the kernel each send one: let us tidy up in peace
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise KeyboardInterrupt
