@@ -51,6 +51,7 @@ def facts(host: Host, request: Request) -> dict[str, object]:
         "disk_free": room.f_bavail * room.f_frsize,
         "inodes_free": room.f_favail,
         "drained": _drained(host),
+        "drained_by": _drained_by(host),
         "balancer": haproxy.there(host),
         "apps": {name: _app_facts(host, name) for name in settings.apps(host)},
         **more,
@@ -96,6 +97,16 @@ def _own_digest() -> str | None:
 
 def _drained(host: Host) -> bool:
     return host.path(FLAG).exists()
+
+
+def _drained_by(host: Host) -> str | None:
+    """The run that drained it; None for a flag that somebody made by hand."""
+    try:
+        with host.path(FLAG).open(encoding="utf-8", errors="replace") as file:
+            said = file.readline(200).strip()
+    except OSError:
+        return None
+    return said if said and said.isprintable() else None
 
 
 def _app_facts(host: Host, name: str) -> dict[str, object]:

@@ -1,6 +1,8 @@
-"""Keeps two runs on the same environment from the same checkout apart.
+"""Keeps two runs on the same environment from the same checkout apart, and tells of one that was killed.
 
-The kernel holds the lock (flock) for as long as the process lives: a holder that died blocks nobody.
+The kernel holds the lock (flock) for as long as the process lives: a holder that died blocks nobody. A run
+that changes hosts is written down beside it until it ends, so that the next one, `fab status` and
+`fab doctor` can tell of one that did not come to its end.
 """
 
 from __future__ import annotations
@@ -10,14 +12,33 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backline.errors import BacklineError, Exit
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run that changes hosts. `command` is what was typed, `since` when, in UTC."""
+
+    run: str
+    actor: str
+    since: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"`{self.command}` by {self.actor}, begun {self.since}, was killed"
+
+
 @contextmanager
-def held(folder: Path, env: str, actor: str, since: str) -> Iterator[None]:
-    """Holds environment `env`'s lock; BacklineError (5) naming the holder when another has it."""
+def held(
+    folder: Path, env: str, actor: str, since: str, begun: Begun | None = None
+) -> Iterator[Begun | None]:
+    """Holds environment `env`'s lock; BacklineError (5) naming the holder when another has it.
+
+    `begun`: this run changes hosts. Gives the one before it that was killed, if it was.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{env}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -35,9 +56,45 @@ def held(folder: Path, env: str, actor: str, since: str) -> Iterator[None]:
         os.pwrite(
             descriptor, json.dumps({"pid": os.getpid(), "actor": actor, "since": since}).encode(), 0
         )
-        yield
+        before = _read(folder, env)
+        if begun is None:
+            yield before
+            return
+        _kept(folder, env).write_text(json.dumps(asdict(begun)), encoding="utf-8")
+        try:
+            yield before
+        finally:
+            _kept(folder, env).unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def killed(folder: Path, env: str) -> Begun | None:
+    """The last run that changed hosts from this checkout, if it was killed; not one that is at work."""
+    return None if at_work(folder, env) else _read(folder, env)
+
+
+def at_work(folder: Path, env: str) -> bool:
+    """Whether a run from this checkout has the environment's lock just now."""
+    try:
+        with (folder / f"{env}.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def _kept(folder: Path, env: str) -> Path:
+    return folder / f"{env}.begun"
+
+
+def _read(folder: Path, env: str) -> Begun | None:
+    try:
+        return Begun(**json.loads(_kept(folder, env).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _holder(path: Path) -> str:

@@ -29,6 +29,7 @@ class View:
 
     def __init__(self, as_json: bool, diff: bool) -> None:
         self.as_json, self.diff, self.quiet = as_json, diff, False
+        self.hosts: list[str] = []
         self.console = console()
         self.began = self._drawn = time.monotonic()
         self._live: Live | None = None
@@ -51,11 +52,19 @@ class View:
 
     def start(self, playbook: str, env: str, hosts: list[str], check: bool) -> None:
         """Says what is about to run."""
+        self.hosts = hosts
         if self.as_json:
             self._json("start", playbook=playbook, env=env, hosts=hosts, check=check)
         else:
             mode = " in check mode" if check else ""
             self._say(f"{playbook} on {len(hosts)} hosts of {env}{mode}", "bold")
+
+    def killed(self, what: str) -> None:
+        """Tells of the run before, which did not come to its end."""
+        if self.as_json:
+            self._json("killed", text=what)
+        else:
+            self._say(f"  {what}: hosts keep what it did", "yellow")
 
     def would_run(self, argv: list[str]) -> None:
         """For a dry run: the command in Ansible's own words."""

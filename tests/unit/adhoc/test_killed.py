@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,23 +31,28 @@ def run(place: Place) -> Iterator[Path]:
         folder = Path(made)
         write(place, folder)
         yield folder
-        if (folder / "first").exists():  # the task itself comes to its end on the host
-            os.kill(int((folder / "first").read_text()), signal.SIGKILL)
+        end_task(folder)
 
 
-def write(place: Place, folder: Path) -> None:
+def write(place: Place, folder: Path, seconds: int = 60) -> None:
     playbook = [
         {
             "hosts": "all",
             "gather_facts": False,
             "tasks": [
-                {"ansible.builtin.shell": f"echo $$ >{folder}/first; exec sleep 60"},
+                {"ansible.builtin.shell": f"echo $$ >{folder}/first; exec sleep {seconds}"},
                 {"ansible.builtin.file": {"path": f"{folder}/second", "state": "touch"}},
             ],
         }
     ]
     (place.root / "playbooks").mkdir(exist_ok=True)
     (place.root / "playbooks" / "slow.yml").write_text(json.dumps(playbook))
+
+
+def end_task(folder: Path) -> None:
+    """What a task has begun comes to its own end on the host; here nobody waits for it."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(int((folder / "first").read_text()), signal.SIGKILL)
 
 
 def started(place: Place, folder: Path, *more: str) -> Terminal:
@@ -83,3 +89,40 @@ def test_no_playbook_goes_on_unattended(place: Place, run: Path, how: str, stock
     assert not list((run / "tmp").glob("backline-run-*")), "secrets may be in there"
     time.sleep(0.5)
     assert not (run / "second").exists()
+
+
+def test_what_was_killed_is_told_of_and_the_same_command_goes_on(place: Place, run: Path) -> None:
+    words = ("provision", "--playbook", "slow", "--on", "h1")
+    with started(place, run) as terminal:
+        terminal.die("kill")
+    said = f"`fab {' '.join(words)}` by "
+    assert said in told(place, "doctor", "--local")
+    assert said in told(place, "status", "--on", "h1")
+    wait_for(lambda: not ours(place), 15)
+    last = [json.loads(line) for line in commands(place)][-1]
+    assert last["command"] == f"fab {' '.join(words)}" and last["hosts"] == ["h1"]
+    assert last["ended"] is None and last["exit_code"] is None
+    end_task(run)
+    write(place, run, seconds=0)
+    done = place.fab(*words)
+    assert done.returncode == 0 and said in done.stderr and (run / "second").exists()
+    assert said not in told(place, "doctor", "--local")
+    last = [json.loads(line) for line in commands(place)][-1]
+    assert (last["exit_code"], last["failed"]) == (0, [])
+
+
+def test_one_that_is_told_to_end_is_no_surprise_to_anybody(place: Place, run: Path) -> None:
+    with started(place, run) as terminal:
+        terminal.die("hangup")
+    assert "was killed" not in told(place, "doctor", "--local")
+    assert json.loads(commands(place)[-1])["exit_code"] == 130
+
+
+def commands(place: Place) -> list[str]:
+    return place.fab("audit.show", "--commands", "--json").stdout.splitlines()
+
+
+def told(place: Place, *words: str) -> str:
+    """What a person reads, on one line."""
+    done = place.fab(*words)
+    return " ".join((done.stdout + done.stderr).split())

@@ -41,3 +41,38 @@ def test_the_second_run_hears_who_holds_it_and_a_dead_holder_blocks_nobody(tmp_p
     other.wait()
     with lock.held(tmp_path, "stage", "bob", "later"):
         assert "bob" in (tmp_path / "stage.lock").read_text()
+
+
+BEGUN = lock.Begun("20261126T030500Z-ann-1234", "ann@laptop", "03:05", "fab patch --on stream1")
+KILLED = "`fab patch --on stream1` by ann@laptop, begun 03:05, was killed"
+
+
+def test_a_run_that_was_killed_is_told_of_until_the_next_one_ends(tmp_path: Path) -> None:
+    program = HOLD.replace('"noon"', f'"noon", lock.{BEGUN!r}')
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdout and other.stdout.readline() == b"held\n"
+    assert lock.killed(tmp_path, "stage") is None, "it is at work"
+    other.kill()
+    other.wait()
+    assert str(lock.killed(tmp_path, "stage")) == KILLED
+    assert lock.killed(tmp_path, "production") is None
+    with lock.held(tmp_path, "stage", "bob", "later") as before:
+        assert before == BEGUN
+    assert lock.killed(tmp_path, "stage") == BEGUN, "a look changes nothing"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        lock.held(tmp_path, "stage", "bob", "later", BEGUN) as before,
+    ):
+        assert before == BEGUN
+        raise KeyboardInterrupt
+    assert lock.killed(tmp_path, "stage") is None, "an interruption is told on the spot"
+
+
+def test_what_is_not_understood_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "stage.begun").write_text('{"run": 1')
+    assert lock.killed(tmp_path, "stage") is None

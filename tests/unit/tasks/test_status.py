@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +385,18 @@ def test_a_real_watch_of_dead_hosts_goes_on_until_it_is_told_to_end(
     assert all(not row["reachable"] and "refused" in row["error"] for row in rows)
     assert process.returncode == 130
     assert "Traceback" not in err and "interrupted" in err
+
+
+PATCH = "patch-20261126T030500Z-ann-1234"
+
+
+def test_a_host_that_a_killed_run_left_drained_names_it_and_the_next_step() -> None:
+    row = Row("stream1", app="jukebox", drained=True, drained_by=PATCH)
+    assert row.as_json()["drained_by"] == PATCH
+    assert "fab undrain" in " ".join(row.troubles)
+    lease = {"run": PATCH, "holder": "ann@laptop", "token": 3}
+    assert replace(row, lease=lease).troubles == [], "it may be at work"
+    assert replace(row, lease={**lease, "run": "other"}).troubles
+    assert replace(row, drained_by="20261126T030500Z-ann-1234").troubles == [], "that was meant"
+    text = "; ".join(fleet_table.notes(row, set(), again=False))
+    assert text.startswith(f"drained by {PATCH}; left so by a run")
