@@ -195,8 +195,9 @@ def test_a_playbook_renews_nothing_and_is_dead_only_where_that_is_known(
     fleet: FakeFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hold(fleet, "stream1", run=f"patch-{RUN}")
+    fleet.hosts["stream1"].run = None
     assert call(lock.release, yes=1) == 5
-    assert "cannot be seen" in (said := capsys.readouterr().err) and "deploy.abort" not in said
+    assert "cannot be seen" in (said := capsys.readouterr().err) and "deploy.pause" not in said
     assert fleet.hosts["stream1"].lease is not None
     kept = tmp_path / ".cache" / "provision"
     kept.mkdir()
