@@ -10,16 +10,15 @@ from backline.operations.vitals import Vitals, vitals_of
 from backline.transport.port import Answer, Fleet, HostError, Outcome, Unreachable
 
 DEADLINE = 25.0
-OF_PATCH = "patch-"
-"""How the runs of restart, reboot and patch are called."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One host's state. `error` says why it could not be asked; then the rest is empty.
 
-    `drained_by`: the run that drained it, if that is known. `unfinished`: a run that has not ended
-    here. `quarantine`: why the host was left behind, if so.
+    `drained_by`: the run that drained it, if that is known. `upkeep`: the restart, reboot or patch
+    that has begun here and not ended. `unfinished`: a run that has not ended here. `quarantine`: why
+    the host was left behind, if so.
     `vitals`: None when its hostctl is too old to tell them. `trouble`: why an app cannot be told of.
     """
 
@@ -34,6 +33,7 @@ class Row:
     lease: Mapping[str, Any] | None = None
     drained: bool = False
     drained_by: str | None = None
+    upkeep: str | None = None
     error: str | None = None
     hint: str | None = None
     reachable: bool = True
@@ -48,12 +48,6 @@ class Row:
         """How many processes run their live release and are not ill, and how many have one."""
         live = [process for process in (self.processes or {}).values() if process["live"]]
         return sum(_ill(process) is None for process in live), len(live)
-
-    @property
-    def left(self) -> bool:
-        """Drained by a run of patch.yml that no longer holds the lease: it stopped, or was killed."""
-        by = self.drained_by or ""
-        return by.startswith(OF_PATCH) and (self.lease or {}).get("run") != by
 
     @property
     def troubles(self) -> list[str]:
@@ -73,8 +67,10 @@ class Row:
             found.append(f"in quarantine: {self.quarantine.get('why')}")
         if self.unfinished and not self.lease:
             found.append(f"run {self.unfinished} is not finished")
-        if self.left:
-            found.append("left so by a run that ended half way: the same command, or fab undrain")
+        if self.upkeep:
+            found.append(
+                f"{self.upkeep} is at work, or ended half way: then the same command again"
+            )
         return found + (self.vitals.troubles if self.vitals else [])
 
     def as_json(self) -> dict[str, Any]:
@@ -86,6 +82,7 @@ class Row:
             "reachable": True,
             "drained": self.drained,
             "drained_by": self.drained_by,
+            "upkeep": self.upkeep,
             "hostctl": self.hostctl,
             "vitals": self.vitals.raw if self.vitals else None,
             "troubles": self.troubles,
@@ -173,6 +170,7 @@ def rows_of(host: str, groups: tuple[str, ...], facts: Answer) -> list[Row]:
         groups,
         drained=bool(facts.get("drained")),
         drained_by=facts.get("drained_by"),
+        upkeep=facts.get("upkeep"),
         hostctl=facts.get("hostctl"),
         vitals=vitals_of(facts),
     )

@@ -325,7 +325,7 @@ def test_an_application_that_systemd_gave_up_is_forgotten_and_then_started(
 def test_who_waits_for_downloads_ends_when_nobody_waits_for_it() -> None:
     program = "import idle, sys; idle.nginx = lambda: 'a download'; idle.main('60')"
     waiting = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-B", "-c", program],
         cwd=PLAYBOOKS / "files",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

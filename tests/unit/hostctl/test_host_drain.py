@@ -77,3 +77,9 @@ def test_a_flag_that_nobody_signed_names_nobody(lab: Lab) -> None:
         lab.host.path(drain.FLAG).write_text(content)
         facts = lab.ok("facts")
         assert (facts["drained"], facts["drained_by"]) == (True, None)
+
+
+def test_a_host_on_which_a_playbook_is_at_work_says_so(lab: Lab) -> None:
+    assert lab.ok("facts")["upkeep"] is None
+    lab.path("var/lib/backline/upkeep").write_text(f"{FIRST}\n")
+    assert lab.ok("facts")["upkeep"] == FIRST

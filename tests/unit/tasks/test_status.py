@@ -390,13 +390,14 @@ def test_a_real_watch_of_dead_hosts_goes_on_until_it_is_told_to_end(
 PATCH = "patch-20261126T030500Z-ann-1234"
 
 
-def test_a_host_that_a_killed_run_left_drained_names_it_and_the_next_step() -> None:
-    row = Row("stream1", app="jukebox", drained=True, drained_by=PATCH)
-    assert row.as_json()["drained_by"] == PATCH
-    assert "fab undrain" in " ".join(row.troubles)
-    lease = {"run": PATCH, "holder": "ann@laptop", "token": 3}
-    assert replace(row, lease=lease).troubles == [], "it may be at work"
-    assert replace(row, lease={**lease, "run": "other"}).troubles
-    assert replace(row, drained_by="20261126T030500Z-ann-1234").troubles == [], "that was meant"
+def test_a_host_that_a_killed_run_left_names_it_and_the_next_step() -> None:
+    row = Row("stream1", app="jukebox", drained=True, drained_by=PATCH, upkeep=PATCH)
+    told = row.as_json()
+    assert (told["drained_by"], told["upkeep"]) == (PATCH, PATCH)
+    assert told["troubles"] == [
+        f"{PATCH} is at work, or ended half way: then the same command again"
+    ]
     text = "; ".join(fleet_table.notes(row, set(), again=False))
-    assert text.startswith(f"drained by {PATCH}; left so by a run")
+    assert text.startswith(f"drained by {PATCH}; {PATCH} is at work")
+    assert Row("db1", upkeep=PATCH).troubles, "no host that is never drained either"
+    assert replace(row, upkeep=None, drained_by="20261126T030500Z-ann-1234").troubles == []
