@@ -1,4 +1,4 @@
-"""Keeps two runs on the same environment from the same checkout apart, and tells of one that was killed.
+"""Keeps two runs on the same environment from the same checkout apart, and tells of one that was cut off.
 
 The kernel holds the lock (flock) for as long as the process lives: a holder that died blocks nobody. A run
 that changes hosts is written down beside it until it ends, so that the next one, `fab status` and
@@ -28,17 +28,28 @@ class Begun:
     command: str
 
     def __str__(self) -> str:
-        return f"`{self.command}` by {self.actor}, begun {self.since}, was killed"
+        return f"`{self.command}` by {self.actor}, begun {self.since}, was cut off"
+
+
+class Held:
+    """The lock, while it is ours. `before`: the run that did not come to its end, if there is one."""
+
+    def __init__(self, folder: Path, env: str) -> None:
+        self.before = unended(folder, env)
+        self._path = _begun(folder, env)
+
+    def begin(self, begun: Begun) -> None:
+        """From here on hosts are changed."""
+        self._path.write_text(json.dumps(asdict(begun)), encoding="utf-8")
+
+    def end(self) -> None:
+        """All that was to be done is done, or has failed and said so."""
+        self._path.unlink(missing_ok=True)
 
 
 @contextmanager
-def held(
-    folder: Path, env: str, actor: str, since: str, begun: Begun | None = None
-) -> Iterator[Begun | None]:
-    """Holds environment `env`'s lock; BacklineError (5) naming the holder when another has it.
-
-    `begun`: this run changes hosts. Gives the one before it that was killed, if it was.
-    """
+def held(folder: Path, env: str, actor: str, since: str) -> Iterator[Held]:
+    """Holds environment `env`'s lock; BacklineError (5) naming the holder when another has it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{env}.lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -56,22 +67,22 @@ def held(
         os.pwrite(
             descriptor, json.dumps({"pid": os.getpid(), "actor": actor, "since": since}).encode(), 0
         )
-        before = _read(folder, env)
-        if begun is None:
-            yield before
-            return
-        _kept(folder, env).write_text(json.dumps(asdict(begun)), encoding="utf-8")
-        try:
-            yield before
-        finally:
-            _kept(folder, env).unlink(missing_ok=True)
+        yield Held(folder, env)
     finally:
         os.close(descriptor)
 
 
+def unended(folder: Path, env: str) -> Begun | None:
+    """The last run that changed hosts from this checkout, unless it came to its end; it may be at work."""
+    try:
+        return Begun(**json.loads(_begun(folder, env).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def killed(folder: Path, env: str) -> Begun | None:
-    """The last run that changed hosts from this checkout, if it was killed; not one that is at work."""
-    return None if at_work(folder, env) else _read(folder, env)
+    """The last run that changed hosts from this checkout, if it was cut off: it is not at work any more."""
+    return None if at_work(folder, env) else unended(folder, env)
 
 
 def at_work(folder: Path, env: str) -> bool:
@@ -86,15 +97,8 @@ def at_work(folder: Path, env: str) -> bool:
     return False
 
 
-def _kept(folder: Path, env: str) -> Path:
+def _begun(folder: Path, env: str) -> Path:
     return folder / f"{env}.begun"
-
-
-def _read(folder: Path, env: str) -> Begun | None:
-    try:
-        return Begun(**json.loads(_kept(folder, env).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _holder(path: Path) -> str:

@@ -59,10 +59,10 @@ class View:
             mode = " in check mode" if check else ""
             self._say(f"{playbook} on {len(hosts)} hosts of {env}{mode}", "bold")
 
-    def killed(self, what: str) -> None:
+    def cut_off(self, what: str) -> None:
         """Tells of the run before, which did not come to its end."""
         if self.as_json:
-            self._json("killed", text=what)
+            self._json("cut_off", text=what)
         else:
             self._say(f"  {what}: hosts keep what it did", "yellow")
 

@@ -158,7 +158,7 @@ def run(
     fleet: Environment, playbook: str, options: list[str], stock: bool, view: View
 ) -> tuple[Recap, Ended]:
     """Runs a playbook under the environment's lock. One that changes hosts is in the audit trail before it
-    begins, and told of by the next run, `fab status` and `fab doctor` if it is killed."""
+    begins, and told of by the next run, `fab status` and `fab doctor` if it is cut off."""
     from backline import places
     from backline.provision import lock
     from backline.provision.recap import Recap
@@ -168,21 +168,25 @@ def run(
     recap, path = Recap(), places.root() / _path(playbook)
     begun = _begun()
     changes = "--check" not in options
-    keeping = lock.held(kept(), fleet.name, begun.actor, begun.since, begun if changes else None)
-    with keeping as before, _recorded(fleet, begun, view, changes) as told, view:
-        if before is not None:
-            view.killed(str(before))
+    locked = lock.held(kept(), fleet.name, begun.actor, begun.since)
+    with locked as held, _recorded(fleet, begun, view, changes) as told, view:
+        if held.before is not None:
+            view.cut_off(str(held.before))
         if path.stem in OF_ROLES:
             _preflight(fleet, path, options, kept())
+        if changes:
+            held.begin(begun)
         ended = transport.run(
             path,
             fleet.folder,
             cwd=places.root(),
-            options=[*options, *_who(path.stem, begun, before)],
+            options=[*options, *_who(path.stem, begun, held.before)],
             env={} if stock else mitogen(),
             take=lambda event: view.take(recap, event),
         )
         code = Exit.INTERRUPTED if ended.interrupted else Exit.ERROR if ended.code else Exit.DONE
+        if changes and not ended.interrupted:
+            held.end()
         told(int(code), [*recap.failed(), *recap.unreachable()])
     return recap, ended
 

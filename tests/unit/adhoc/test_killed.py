@@ -111,10 +111,10 @@ def test_what_was_killed_is_told_of_and_the_same_command_goes_on(place: Place, r
     assert (last["exit_code"], last["failed"]) == (0, [])
 
 
-def test_one_that_is_told_to_end_is_no_surprise_to_anybody(place: Place, run: Path) -> None:
+def test_one_that_is_interrupted_is_told_of_as_well(place: Place, run: Path) -> None:
     with started(place, run) as terminal:
         terminal.die("hangup")
-    assert "was killed" not in told(place, "doctor", "--local")
+    assert "was cut off" in told(place, "doctor", "--local")
     assert json.loads(commands(place)[-1])["exit_code"] == 130
 
 

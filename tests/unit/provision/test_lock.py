@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,11 @@ def test_the_second_run_hears_who_holds_it_and_a_dead_holder_blocks_nobody(tmp_p
 
 
 BEGUN = lock.Begun("20261126T030500Z-ann-1234", "ann@laptop", "03:05", "fab patch --on stream1")
-KILLED = "`fab patch --on stream1` by ann@laptop, begun 03:05, was killed"
+CUT_OFF = "`fab patch --on stream1` by ann@laptop, begun 03:05, was cut off"
 
 
-def test_a_run_that_was_killed_is_told_of_until_the_next_one_ends(tmp_path: Path) -> None:
-    program = HOLD.replace('"noon"', f'"noon", lock.{BEGUN!r}')
+def test_a_run_that_is_cut_off_is_told_of_until_the_next_one_ends(tmp_path: Path) -> None:
+    program = HOLD.replace('"noon"):', f'"noon") as held:\n    held.begin(lock.{BEGUN!r})')
     other = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)],
         cwd=Path(__file__).parents[3],
@@ -59,18 +60,16 @@ def test_a_run_that_was_killed_is_told_of_until_the_next_one_ends(tmp_path: Path
     assert lock.killed(tmp_path, "stage") is None, "it is at work"
     other.kill()
     other.wait()
-    assert str(lock.killed(tmp_path, "stage")) == KILLED
+    assert str(lock.killed(tmp_path, "stage")) == CUT_OFF
     assert lock.killed(tmp_path, "production") is None
-    with lock.held(tmp_path, "stage", "bob", "later") as before:
-        assert before == BEGUN
+    with lock.held(tmp_path, "stage", "bob", "later") as held:
+        assert held.before == BEGUN
     assert lock.killed(tmp_path, "stage") == BEGUN, "a look changes nothing"
-    with (
-        pytest.raises(KeyboardInterrupt),
-        lock.held(tmp_path, "stage", "bob", "later", BEGUN) as before,
-    ):
-        assert before == BEGUN
-        raise KeyboardInterrupt
-    assert lock.killed(tmp_path, "stage") is None, "an interruption is told on the spot"
+    with lock.held(tmp_path, "stage", "bob", "later") as held:
+        held.begin(replace(BEGUN, actor="bob"))
+        assert held.before == BEGUN
+        held.end()
+    assert lock.killed(tmp_path, "stage") is None
 
 
 def test_what_is_not_understood_is_no_run(tmp_path: Path) -> None:
