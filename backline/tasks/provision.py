@@ -185,7 +185,9 @@ def run(
             take=lambda event: view.take(recap, event),
         )
         code = Exit.INTERRUPTED if ended.interrupted else Exit.ERROR if ended.code else Exit.DONE
-        if changes and not ended.interrupted:
+        # A host that went silent in the middle of patch.yml keeps that run's lease.
+        lost = path.stem == "patch" and recap.unreachable()
+        if changes and not ended.interrupted and not lost:
             held.end()
         told(int(code), [*recap.failed(), *recap.unreachable()])
     return recap, ended

@@ -31,9 +31,11 @@ def main(arguments: list[str]) -> int:
     # Ctrl-C is for Ansible; we tell how it ended.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_watch, args=(ansible,), daemon=True).start()
+    watch = threading.Thread(target=_watch, args=(ansible,), daemon=True)
+    watch.start()
     code = ansible.wait()
     if _over.is_set():
+        watch.join(GRACE_SECONDS)
         close(Path(os.environ[FOLDER]))
     return code if code >= 0 else 128 - code
 

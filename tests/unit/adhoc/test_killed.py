@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from loop import Place, wait_for
+from loop import Place, ended, wait_for
 
 from backline import places
 from tests.terminal import Terminal
@@ -126,3 +127,34 @@ def told(place: Place, *words: str) -> str:
     """What a person reads, on one line."""
     done = place.fab(*words)
     return " ".join((done.stdout + done.stderr).split())
+
+
+LOOKS = """
+import sys
+from backline.hostctl import cli, listener
+from backline.hostctl.host import run_command
+
+cli._catch_signals()
+sys.stdin.read()
+with listener.listened():
+    run_command(["sh", "-c", "echo $$ >{marker}; exec sleep 60"], timeout=60)
+"""
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_hostctl_that_looks_ends_with_who_asked(place: Place, tmp_path: Path, how: str) -> None:
+    marker = tmp_path / "pid"
+    (tmp_path / "looks.py").write_text(LOOKS.replace("{marker}", str(marker)))
+    sudo = place.programs / "sudo"
+    sudo.write_text(
+        f"#!/bin/sh\nPYTHONPATH={places.CHECKOUT} exec {sys.executable} {tmp_path}/looks.py\n"
+    )
+    sudo.chmod(0o755)
+    words = [*place.argv, "doctor", "--on", "h1"]
+    try:
+        with Terminal(words, {**place.environment, "TERM": "xterm"}, places.CHECKOUT) as terminal:
+            wait_for(lambda: marker.exists() and marker.read_text(), 60)
+            terminal.die(how)
+        assert ended(marker), terminal.shown
+    finally:
+        sudo.unlink()
