@@ -179,7 +179,8 @@ def notes(row: Row, shown: set[str], again: bool) -> list[str]:
 
 
 def _drained(row: Row) -> str:
-    return f"drained by {row.drained_by}" if row.drained_by else "drained"
+    by = row.drained_by if row.drained_by != row.upkeep else None  # that is told of by itself
+    return f"drained by {by}" if by else "drained"
 
 
 def _cell(column: Column, row: Row, again: bool) -> str:

@@ -7,9 +7,11 @@ that changes hosts goes on unheard (console.Narrator, converging.View): half a d
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import select
 import signal
+import stat
 import sys
 from types import TracebackType
 
@@ -37,9 +39,16 @@ def _unread(descriptor: int) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
+def _hung_up(error: OSError) -> bool:
+    """True when it was a terminal that is gone."""
+    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
+
+
 def _let_go() -> None:
     """Drops what nobody will read, or Python complains of it when it ends, and with its own code."""
     try:
         print(end="", flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and not _hung_up(error):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

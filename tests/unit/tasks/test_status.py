@@ -398,6 +398,8 @@ def test_a_host_that_a_killed_run_left_names_it_and_the_next_step() -> None:
         f"{PATCH} is at work, or ended half way: then the same command again"
     ]
     text = "; ".join(fleet_table.notes(row, set(), again=False))
-    assert text.startswith(f"drained by {PATCH}; {PATCH} is at work")
+    assert text.startswith(f"drained; {PATCH} is at work")
+    text = "; ".join(fleet_table.notes(replace(row, upkeep=None), set(), again=False))
+    assert text == f"drained by {PATCH}"
     assert Row("db1", upkeep=PATCH).troubles, "no host that is never drained either"
     assert replace(row, upkeep=None, drained_by="20261126T030500Z-ann-1234").troubles == []
