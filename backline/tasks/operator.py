@@ -179,5 +179,12 @@ def _print_json(error: BacklineError) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGHUP:  # the shell and the kernel each send one: let us tidy up in peace
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, _gone)
+        _gone()
     raise KeyboardInterrupt
+
+
+def _gone(number: int = 0, frame: FrameType | None = None) -> None:
+    from backline.tasks import pipe
+
+    pipe.drop_terminal()

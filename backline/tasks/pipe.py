@@ -13,6 +13,7 @@ import select
 import signal
 import stat
 import sys
+from contextlib import suppress
 from types import TracebackType
 
 ENDED = 128 + signal.SIGPIPE
@@ -37,6 +38,21 @@ def _unread(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def drop_terminal() -> None:
+    """Sends to nowhere what would go to a terminal that is gone: an error in the middle of tidying up is
+    what nobody could read, and would break that off."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                poll.register(descriptor, 0)
+    for descriptor, event in poll.poll(0):
+        if event & (select.POLLERR | select.POLLHUP):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
 
 
 def _hung_up(error: OSError) -> bool:
