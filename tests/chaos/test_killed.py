@@ -413,7 +413,8 @@ def test_a_pool_that_is_being_scaled_says_what_it_lacks(fleet: Fleet, how: str) 
         # A pool that already has the number is no plan: what was stopped is started by its own name.
         again(fleet, *words)
         again(fleet, "workers.drain", host, "--pool", pool, "--undo")
-        fab(fleet, "workers.status")
+        well = lambda: fab(fleet, "workers.status", expect=None).code == 0  # noqa: E731
+        until("all pools answer", 60, well, every=3)
     finally:
         again(fleet, "workers.scale", pool, "--reset", "--on", host)
 

@@ -27,6 +27,7 @@ def slow(c):
         (folder / "begun").touch()
         time.sleep(60)
     finally:
+        print("giving back")
         time.sleep(1)
         print("given back")
         (folder / "tidied").touch()
