@@ -178,13 +178,15 @@ def _print_json(error: BacklineError) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGHUP:  # the shell and the kernel each send one: let us tidy up in peace
-        signal.signal(signal.SIGHUP, _gone)
-        _gone()
+    if number == signal.SIGHUP:
+        hung_up()
     raise KeyboardInterrupt
 
 
-def _gone(number: int = 0, frame: FrameType | None = None) -> None:
+def hung_up(number: int = 0, frame: FrameType | None = None) -> None:
+    """The terminal is going away. The shell and the kernel each say so: the second time it breaks off
+    nothing, so that what was begun can be tidied up in peace."""
     from backline.tasks import pipe
 
+    signal.signal(signal.SIGHUP, hung_up)
     pipe.drop_terminal()

@@ -21,6 +21,7 @@ from backline.tasks.operator import (
     YES_HELP,
     confirm,
     environment,
+    hung_up,
     operation,
 )
 
@@ -257,4 +258,6 @@ def _tell(error: BacklineError) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        hung_up()
     sys.exit(int(Exit.INTERRUPTED))
