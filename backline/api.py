@@ -114,12 +114,13 @@ class Selection:
         """Carries out a job, and writes it down in the audit trail before and after; `ears`: see
         Command."""
         from backline.operations.adhoc.command import Command
-        from backline.tasks.operator import clock
+        from backline.tasks.operator import clock, new_run
         from backline.transport.commandlog import recorded
 
         work = Command(self.fleet.reach(job.sudo), job, clock(), **ears)
+        who = new_run("", message).who
         what = {"command": job.command, "on": self.pattern, "sudo": job.sudo}
-        with recorded(self.fleet.environment.name, message, what, self.hosts) as end:
+        with recorded(self.fleet.environment.name, who, what, self.hosts) as end:
             results = work.carry_out(self.hosts)
             code = Exit.INTERRUPTED if work.interrupted else Exit.DONE if results.ok else Exit.ERROR
             end(int(code), [result.host for result in results if not result.ok])

@@ -7,12 +7,16 @@ import functools
 import importlib
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from backline.tasks.steps import ROOT
 
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.M | re.S)
 OURS = re.compile(r"(?:^|[|;&(] *)(?:fab|inv) ")
+SHOWN = re.compile(
+    r"^ *```console\n(?P<block>.*?)^ *```|`(?P<inline>(?:fab|ansible-[a-z]+) [^`]+)`", re.M | re.S
+)
 INLINE = re.compile(r"`((?:fab|inv) [^`]+)`")
 APART = {"|", "||", "&&", ";", "&", ">", ">>", "<", "(", ")", "$("}
 PLACEHOLDER = re.compile(r"[A-Z][A-Z-]*")
@@ -21,6 +25,10 @@ WHERE = {"run", "shell", "restart", "reboot", "patch"}
 """Tasks that are refused without --on."""
 WHICH = {"deploy", "deploy.start", "deploy.plan"}
 """Tasks that are refused without --release; but for a saved plan."""
+STANDS_FOR = re.compile(r"\b[A-Z][A-Z]+\b")
+"""What a page writes where the reader has a word of their own."""
+SPOKEN = {"COMMAND"}
+"""Words in capitals that stand for themselves."""
 
 
 def commands(page: str, section: str = "") -> list[str]:
@@ -36,6 +44,35 @@ def commands(page: str, section: str = "") -> list[str]:
         for line in lines
         if line.startswith("$ ")
     ]
+
+
+def shown(text: str) -> list[str]:
+    """Every command that a text tells its reader to type, in the order of the text, each as one line.
+
+    Those of its consoles, and those of its sentences that say on which fleet: `fab restart` alone is a name.
+    """
+    found: list[str] = []
+    for match in SHOWN.finditer(text):
+        if match["block"] is not None:
+            lines = match["block"].replace("\\\n", " ").splitlines()
+            found += [line.strip()[2:] for line in lines if line.strip().startswith("$ ")]
+        elif " --env " in match["inline"] or not match["inline"].startswith("fab"):
+            found.append(match["inline"])
+    return [re.sub(r"\s+", " ", command) for command in found]
+
+
+def filled(command: str, names: Mapping[str, str]) -> list[str]:
+    """The words of a command with `names` put in: {what the page says: what the reader has}.
+
+    What it redirects, or hands on, is cut off. AssertionError for what stands for something still.
+    """
+    known = sorted(names, key=len, reverse=True)
+    parts = "|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in known)
+    words = [re.sub(parts, lambda match: names[match[0]], word) for word in shlex.split(command)]
+    cut = next((number for number, word in enumerate(words) if word in APART), len(words))
+    left = {name for word in words[:cut] for name in STANDS_FOR.findall(word)} - SPOKEN
+    assert not left - {*names.values()}, f"what is {', '.join(sorted(left))} in `{command}`?"
+    return words[:cut]
 
 
 def ours(text: str) -> list[list[str]]:

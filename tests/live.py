@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from backline.lab import files
 from backline.lab.listener import Crowd, Listener
 from backline.lab.topology import LabHost
@@ -27,6 +29,11 @@ class Answer:
     err: str
 
     @property
+    def said(self) -> str:
+        """All that it printed."""
+        return self.out + self.err
+
+    @property
     def last(self) -> Any:
         """The last line of stdout as JSON."""
         return json.loads(self.out.strip().splitlines()[-1])
@@ -37,12 +44,18 @@ class Answer:
         return [json.loads(line) for line in self.out.strip().splitlines()]
 
 
-def run(*words: str, expect: int | None = 0, fast: bool = False, timeout: float = 1200) -> Answer:
-    """Runs a command of the virtual environment; `fast` lets Ansible use mitogen."""
+def run(
+    *words: str, expect: int | None = 0, fast: bool = False, timeout: float = 1200, **variables: str
+) -> Answer:
+    """Runs a command of the virtual environment; `fast` lets Ansible use mitogen.
+
+    `variables` are added to its environment.
+    """
+    own = {"ANSIBLE_FORCE_COLOR": "0", **(mitogen() if fast else {}), **variables}
     done = subprocess.run(
         [str(BIN / words[0]), *words[1:]],
         cwd=ROOT,
-        env=environment({"ANSIBLE_FORCE_COLOR": "0", **(mitogen() if fast else {})}),
+        env=environment(own),
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -99,6 +112,23 @@ class Fleet:
     def container(self, host: str) -> str:
         """What podman calls a host."""
         return files.require(self.env).topology().container(host)
+
+    def leave_out(self, *hosts: str) -> None:
+        """Takes hosts out of the inventory, and their keys out of known_hosts, as if nobody had made them."""
+        place = files.INVENTORY / self.env
+        inventory = yaml.safe_load((place / "hosts.yml").read_text(encoding="utf-8"))
+        everywhere = [inventory["all"], *inventory["all"]["children"].values()]
+        for group in everywhere:
+            for host in hosts:
+                group["hosts"].pop(host, None)
+        children = inventory["all"]["children"]
+        inventory["all"]["children"] = {name: g for name, g in children.items() if g["hosts"]}
+        text = yaml.safe_dump(inventory, sort_keys=False)
+        (place / "hosts.yml").write_text(text, encoding="utf-8")
+        gone = {f"[127.0.0.1]:{host.ssh_port}" for host in self.topology if host.name in hosts}
+        lines = (place / "known_hosts").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.partition(" ")[0] not in gone]
+        (place / "known_hosts").write_text("".join(kept), encoding="utf-8")
 
     def listener(self) -> Listener:
         """A listener who has just signed up."""

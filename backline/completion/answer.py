@@ -1,6 +1,6 @@
 """What a shell runs on TAB: `python -IS answer.py SHELL LINE`, LINE up to the cursor.
 
-Prints what the last word can become, one per line; for zsh and fish with a tab and a description.
+Prints what the last word can become, one per line, described for zsh and fish in their own ways.
 It is started for every TAB, so it imports little, and nothing of ours: what it knows of tasks and
 hosts are files in .cache/, which `cache.py` brings up to date in the background.
 """
@@ -64,8 +64,11 @@ def main(arguments: list[str]) -> int:
 
 
 def _for_shell(shell: str, line: Line, word: str, told: str) -> str:
-    if shell != "bash":
+    if shell == "fish":
         return f"{word}\t{told}" if told else word
+    if shell == "zsh":  # as its _describe wants it
+        word = re.sub(r"([\\:])", r"\\\1", word)
+        return f"{word}:{told}" if told else word
     if line.quote:
         return word
     return word[max(line.last.rfind(char) for char in BREAKS) + 1 :]
@@ -186,7 +189,7 @@ def patterns(last: str, env: str, place: Place) -> Found:
     hosts, groups = inventory(env, place)
     yield head + "all", "every host"
     for group, members in groups.items():
-        yield head + group, f"{len(members)} hosts"
+        yield head + group, "1 host" if len(members) == 1 else f"{len(members)} hosts"
     for host in hosts:
         yield head + host, ""
 

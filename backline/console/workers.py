@@ -10,13 +10,16 @@ from backline.console.cells import ago, columns, plain
 from backline.console.output import console
 
 if TYPE_CHECKING:
-    from backline.operations.broker import Queue
+    from backline.operations.broker import Load
     from backline.operations.workers.letters import Letters
     from backline.operations.workers.pools import Pool, View
 
 
-def show_workers(view: View, queues: Iterable[Queue], unknown: str = "") -> None:
-    """Pools, what runs once, queues; what is wrong comes last."""
+def show_workers(view: View, queues: Iterable[Load], unknown: str = "") -> None:
+    """Pools, what runs once, queues; what is wrong comes last.
+
+    Celery's own queues, dozens, are seen when something lies in them.
+    """
     out = console(sys.stdout)
     found = columns("HOST", "POOL", "RELEASE", "JOBS AT ONCE", "RUN", "WAIT", "QUEUES")
     for pool in view.pools:
@@ -33,6 +36,8 @@ def show_workers(view: View, queues: Iterable[Queue], unknown: str = "") -> None
             out.print(f"{pool.host} {job['task']} {job['id']}{since}", markup=False)
     found = columns("QUEUE", "MESSAGES", "IN WORK", "CONSUMERS")
     for queue in queues:
+        if queue.of_celery and not queue.messages:
+            continue
         style = "yellow" if queue.dead and queue.messages else None
         numbers = (queue.messages, queue.unacknowledged, queue.consumers)
         found.add_row(plain(queue.name), *map(str, numbers), style=style)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from . import tiers
 from .errors import HostctlError
 from .host import Host
 from .names import Request
@@ -15,12 +16,14 @@ CRITICAL = "check_if_node_is_quorum_critical"
 
 
 def broker(host: Host, request: Request) -> dict[str, object]:
-    """The verb `broker`. Returns {members, running, alarms, partitions, queues, critical}.
+    """The verb `broker`. `status` returns {members, running, alarms, partitions, queues, critical}.
 
-    `critical` says why this node may not stop, or is None. Raises `UsageError`, or `HostctlError`
-    (no_broker, broker_silent).
+    `critical` says why this node may not stop, or is None. `queues` returns {queues}, as far as they
+    are led here: RabbitMQ's metrics take milliseconds, its own programs a second or two each.
+    Raises `UsageError`, or `HostctlError` (no_broker, broker_silent).
     """
-    request.choice("action", ("status",))
+    if request.choice("action", ("status", "queues")) == "queues":
+        return {"queues": tiers.queues(host)}
     if not host.path("/etc/rabbitmq/rabbitmq.conf").is_file():
         raise HostctlError("no_broker", "RabbitMQ is not on this host", "ask the group broker")
     seen = _json(host, "rabbitmqctl", "cluster_status")

@@ -16,6 +16,12 @@ SETTING = re.compile(r"^\s*prometheus\.tcp\.(ip|port)\s*=\s*(\S+)", re.M)
 SAMPLE = re.compile(
     r"^rabbitmq_queue_(messages_ready|messages_unacked|consumers)(?:\{\S*\})? (\S+)", re.M
 )
+PER_QUEUE = re.compile(
+    r"^rabbitmq_detailed_queue_(messages|messages_unacked|consumers)\{(\S.*)\} (\S+)$", re.M
+)
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+ESCAPED = re.compile(r"\\(.)")
+EVERY_QUEUE = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count"
 WITHIN = 2.0
 
 
@@ -54,14 +60,12 @@ def broker(host: Host) -> dict[str, object] | None:
     From RabbitMQ's metrics, which take a few milliseconds; its own programs take seconds. The sums
     over all brokers are those of the cluster. None where there is no broker, or no metrics.
     """
-    try:
-        found = dict(SETTING.findall(host.path(RABBITMQ).read_text()))
-    except FileNotFoundError:
-        return None
-    if set(found) != {"ip", "port"}:
+    found = _exporter(host)
+    if not found:
         return None
     try:
-        sums = {name: int(float(value)) for name, value in SAMPLE.findall(_metrics(found))}
+        text = _metrics(found, "/metrics")
+        sums = {name: int(float(value)) for name, value in SAMPLE.findall(text)}
     except (OSError, ValueError) as error:
         return {"trouble": f"RabbitMQ does not answer: {error or type(error).__name__}"}
     return {
@@ -72,16 +76,62 @@ def broker(host: Host) -> dict[str, object] | None:
     }
 
 
-def _metrics(found: dict[str, str]) -> str:
+def queues(host: Host) -> list[dict[str, object]]:
+    """{vhost, name, messages, unacknowledged, consumers} of each queue whose leader is this node.
+
+    All brokers' answers together are all queues. Raises `HostctlError` (no_broker, broker_silent).
+    """
+    found = _exporter(host)
+    if not found:
+        raise HostctlError("no_broker", "no RabbitMQ with metrics here", "ask the group broker")
+    try:
+        text = _metrics(found, EVERY_QUEUE)
+    except OSError as error:
+        raise HostctlError(
+            "broker_silent",
+            f"RabbitMQ does not tell its metrics: {error or type(error).__name__}",
+            "systemctl status rabbitmq-server; journalctl -u rabbitmq-server",
+        ) from None
+    numbers: dict[tuple[str, str], dict[str, int]] = {}
+    for kind, labels, value in PER_QUEUE.findall(text):
+        label = {name: ESCAPED.sub(_unescaped, said) for name, said in LABEL.findall(labels)}
+        numbers.setdefault((label["vhost"], label["queue"]), {})[kind] = int(float(value))
+    return [
+        {
+            "vhost": vhost,
+            "name": name,
+            "messages": of.get("messages", 0),
+            "unacknowledged": of.get("messages_unacked", 0),
+            "consumers": of.get("consumers", 0),
+        }
+        for (vhost, name), of in sorted(numbers.items())
+    ]
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """What Prometheus' text format writes with a backslash."""
+    return "\n" if found[1] == "n" else found[1]
+
+
+def _exporter(host: Host) -> dict[str, str] | None:
+    """{ip, port} of RabbitMQ's metrics; None where it has none, or is not there."""
+    try:
+        found = dict(SETTING.findall(host.path(RABBITMQ).read_text()))
+    except FileNotFoundError:
+        return None
+    return found if set(found) == {"ip", "port"} else None
+
+
+def _metrics(found: dict[str, str], path: str) -> str:
     from http.client import HTTPConnection, HTTPException
 
     connection = HTTPConnection(found["ip"], int(found["port"]), timeout=WITHIN)
     try:
-        connection.request("GET", "/metrics")
+        connection.request("GET", path)
         answer = connection.getresponse()
         if answer.status != 200:
             raise OSError(f"status {answer.status}")
-        return answer.read(4 * 1024 * 1024).decode("utf-8", "replace")
+        return answer.read(16 * 1024 * 1024).decode("utf-8", "replace")
     except HTTPException as error:
         raise OSError(f"not HTTP: {type(error).__name__}") from None
     finally:

@@ -120,6 +120,7 @@ def _create_command(topology: Topology, host: LabHost, image: str) -> list[str]:
         topology.network,
         "--ip",
         host.address,
+        "--restart=always",  # one that reboots comes back, one that is killed or stopped does not
         *HOST_OPTIONS,
         *publish,
         image,

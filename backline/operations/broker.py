@@ -13,6 +13,8 @@ from backline.transport.port import Answer, Fleet, Outcome
 DEADLINE = 90.0  # RabbitMQ's own programs take a second or two to start, each
 DEAD = re.compile(r"(?:^|[._-])(?:dead|dlq)(?:[._-]|$)")
 
+CELERY = re.compile(r"^celery_delayed_\d+$|\.celery\.pidbox$|^celeryev\.")
+
 
 @dataclass(frozen=True)
 class Broker:
@@ -31,25 +33,36 @@ class Broker:
 
 
 @dataclass(frozen=True)
-class Queue:
-    """A queue as the cluster has it. `online` of `copies` run."""
+class Load:
+    """What lies in a queue: `messages`, of which `unacknowledged` are in work."""
 
     vhost: str
     name: str
-    kind: str
     messages: int
     unacknowledged: int
     consumers: int
-    leader: str
-    online: int
 
     @property
     def dead(self) -> bool:
         """Whether it keeps what no worker could handle."""
         return DEAD.search(self.name) is not None
 
+    @property
+    def of_celery(self) -> bool:
+        """Whether Celery made it for itself: jobs that wait for their time, orders to workers."""
+        return CELERY.search(self.name) is not None
+
     def as_json(self) -> dict[str, Any]:
         return {"schema_version": 1, "event": "queue", **vars(self), "dead": self.dead}
+
+
+@dataclass(frozen=True)
+class Queue(Load):
+    """A queue as the cluster has it, too. `online` of its copies run."""
+
+    kind: str
+    leader: str
+    online: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,22 @@ class View:
             if queue.dead and queue.messages:
                 found.append(f"{queue.messages} dead letters in {queue.name}")
         return list(dict.fromkeys(found))
+
+
+def loads(fleet: Fleet, hosts: Iterable[str]) -> tuple[list[Load], str]:
+    """What lies in all queues, quickly, and why it may not be all of them (nothing if it is)."""
+
+    def ask(host: str) -> Answer:
+        return fleet.call(host, "broker", {"action": "queues"}, deadline=DEADLINE)
+
+    found: list[Load] = []
+    silent: list[str] = []
+    for host, outcome in fleet.each(list(hosts), ask, deadline=DEADLINE).items():
+        if outcome.value is None:
+            silent.append(f"{host}: {outcome.error.message if outcome.error else 'no answer'}")
+        else:
+            found += [Load(**row) for row in outcome.value["queues"]]
+    return sorted(found, key=lambda load: (load.vhost, load.name)), "; ".join(silent)
 
 
 def collect(fleet: Fleet, hosts: Iterable[str]) -> View:

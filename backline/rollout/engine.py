@@ -351,11 +351,8 @@ class Rollout:
             hosts = list(self.plan.hosts) if self.resumed else self.losses.hosts_begun()
             stuck = self.losses.take_back(hosts, {"event": RETREAT, "why": error.message[:500]})
             stuck |= {h: e for h, e in self.losses.missing.items() if e.code != STRANGER}
-            if not self.plan.known_good:
-                ill = error.code in ("unhealthy", "start_failed", "ill")
-                with contextlib.suppress(_Over):
-                    here = [host for host in self.plan.hosts if host not in stuck]
-                    self._unmark(here, "bad" if ill else "staged")
+            ill = error.code in ("unhealthy", "start_failed", "ill")
+            self._take_marks_back([host for host in self.plan.hosts if host not in stuck], ill)
             self.hook("after-retreat")
         except KeyboardInterrupt:
             return self._interrupted()
@@ -376,15 +373,24 @@ class Rollout:
             cargo = self.cargo
             self.crew.run({host: cargo.take_back(host, self.reach) for host in self.plan.hosts})
 
-    def _unmark(self, hosts: list[str], state: str) -> None:
-        """A release that was taken back is not good, even if this run had called it so already."""
-        good = [
-            host
-            for host in hosts
-            if state == "bad"
-            or self.plan.release in self.world.statuses.get(host, {}).get("good", ())
-        ]
-        self._mark(good, self.plan.release, state)
+    def _take_marks_back(self, hosts: list[str], ill: bool) -> None:
+        """A release that was taken back is not good, even if this run had called it so already. If it
+        was before, it must not be the last of them either: the way back leads from what is live."""
+        good = {host: self.world.statuses.get(host, {}).get("good", ()) for host in hosts}
+        if not self.plan.known_good:
+            called = [host for host in hosts if ill or self.plan.release in good[host]]
+            with contextlib.suppress(_Over):
+                self._mark(called, self.plan.release, "bad" if ill else "staged")
+            return
+        for before in self.plan.were_good:
+            behind = [
+                host
+                for host in dict.fromkeys(s.host for s in self.plan.changes if s.live == before)
+                if good.get(host)
+                and (good[host][-1] == self.plan.release or before not in good[host])
+            ]
+            with contextlib.suppress(_Over):
+                self._mark(behind, before, "good")
 
     def _mark(self, hosts: list[str], release: str, state: str) -> None:
         fields = {"release": release, "state": state}

@@ -44,7 +44,8 @@ class Plan:
     """A run: what is sent to whom, where to migrate, and the steps of each host, batch by batch.
 
     `left_out` are hosts that the operator or an earlier run put into quarantine, `freed` those that
-    this run brings out of it. `known_good`: the release was marked good before this run.
+    this run brings out of it. `known_good`: the release was marked good before this run. `were_good`:
+    those that it replaces, if they were.
     """
 
     app: str
@@ -59,6 +60,7 @@ class Plan:
     left_out: tuple[str, ...] = ()
     freed: tuple[str, ...] = ()
     known_good: bool = False
+    were_good: tuple[str, ...] = ()
 
     @cached_property
     def hosts(self) -> tuple[str, ...]:
@@ -125,10 +127,8 @@ class Plan:
         }
 
 
-_SHARED = ("app", "release", "version", "action", "migrate_on", "left_out", "freed", "known_good")
-
-
-_LISTS = ("left_out", "freed")
+_LISTS = ("left_out", "freed", "were_good")
+_SHARED = ("app", "release", "version", "action", "migrate_on", "known_good", *_LISTS)
 
 
 def from_data(data: Mapping[str, Any]) -> Plan:

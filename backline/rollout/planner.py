@@ -85,6 +85,7 @@ def deploy(
         strategy=strategy,
         left_out=tuple(left_out),
         known_good=any(release.id in status.get("good", ()) for status in statuses.values()),
+        were_good=_were_good(steps, statuses),
     )
 
 
@@ -115,8 +116,23 @@ def rollback(
     steps = _steps(release, statuses, {})
     batches = _batches(steps, strategy, {})
     return Plan(
-        app, release, str(version), "rollback", steps, batches, (), None, strategy, known_good=True
+        app=app,
+        release=release,
+        version=str(version),
+        action="rollback",
+        steps=steps,
+        batches=batches,
+        shipments=(),
+        migrate_on=None,
+        strategy=strategy,
+        known_good=True,
+        were_good=_were_good(steps, statuses),
     )
+
+
+def _were_good(steps: Sequence[Step], statuses: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    good = {entry for status in statuses.values() for entry in status.get("good", ())}
+    return tuple(sorted(good & {step.live for step in steps if step.live}))
 
 
 def bases(statuses: Mapping[str, Mapping[str, Any]], release: str) -> set[str]:

@@ -50,9 +50,9 @@ def slow(
     verbatim: bool = False,
     json: bool = False,
 ) -> None:
-    """Show the statements that run longest and, where pg_stat_statements is there, those that cost most.
+    """Show the statements that run longest, and those that took most time in all since statistics began.
 
-    Without their literals, which may be somebody's data, unless --verbatim.
+    Without their literals, which may be somebody's data, unless --verbatim. docs/how-to/database-work.md
 
     Examples:
         fab db.slow --env lab
@@ -70,17 +70,18 @@ def slow(
         found = sessions.running(hosts, chosen, _who(""), limit)
         costs = sessions.costliest(hosts, name, view.host(name), _who(""), limit)
     if json:
-        for row in (*found, *(costs or ())):
-            console.line(row.as_json(verbatim))
+        for session in found:
+            console.line(session.as_json(verbatim))
+        for statement in costs.statements:
+            console.line(statement.as_json(verbatim))
         return
     console.show_sessions(found, verbatim)
     if not found:
         console.console().print("no statement runs, and no transaction is open", markup=False)
-    if costs is None:
-        text = "costs are not known: no database has the extension pg_stat_statements"
-        console.console().print(text, style="yellow", markup=False)
-    else:
-        console.show_statements(costs, verbatim)
+    console.show_statements(costs.statements, verbatim)
+    if costs.unknown:
+        text = f"costs are not known: {costs.unknown}"
+        console.console().print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 @operation(

@@ -95,8 +95,7 @@ def sync(
     options += ["-e", encoder.dumps(extra), *["--check"] * dry_run]
     recap, ended = provision.run(fleet, "media", options, stock, view)
     view.summary(recap, dry_run)
-    recap.changes.clear()  # whether some are pending is no question here
-    provision.judge(recap, ended, dry_run)
+    provision.judge(recap, ended, dry_run, pending=False)
 
 
 @operation(

@@ -88,6 +88,17 @@ def environment(name: str) -> Environment:
     return inventory.load(chosen)
 
 
+def required(fleet: Environment, on: str) -> str:
+    """The pattern of --on where there is no default: what may hurt says where. BacklineError without."""
+    if not on.strip():
+        raise BacklineError(
+            "on which hosts? --on PATTERN says so",
+            state="nothing was changed",
+            hint=f"groups: {', '.join(fleet.groups)}; every host: --on all",
+        )
+    return on
+
+
 def reach(fleet: Environment) -> SshFleet:
     """The environment's hosts over SSH; nothing is connected until it is asked."""
     from backline.transport.fleet import SshFleet

@@ -56,6 +56,8 @@ def deploy(
     rules = strategy.read(wish.rules or {}, strategy.read(fleet.rollout))
     selected = selection.select(fleet, wish.on or selection.EVERYTHING)
     given = selection.select(fleet, wish.quarantine) if wish.quarantine else []
+    if given:  # a whole zone: of other hosts in it nobody would ever take the mark away
+        given = planner.hosts_of(stored.release, fleet.groups, given)
     chosen = planner.hosts_of(stored.release, fleet.groups, [h for h in selected if h not in given])
     looks = look(hosts, chosen, stored.release.app, dry)
     known = quarantine.known(found.status for found in looks.values())

@@ -229,7 +229,8 @@ def _recorded(fleet: Environment, begun: Begun, view: View, changes: bool) -> It
         yield lambda code, failed: None
         return
     what = {"command": begun.command, "on": ",".join(view.hosts), "sudo": False}
-    with commandlog.recorded(fleet.name, "", what, view.hosts) as told:
+    who = {"run": begun.run, "actor": begun.actor, "message": ""}
+    with commandlog.recorded(fleet.name, who, what, view.hosts) as told:
         yield told
 
 
@@ -295,8 +296,11 @@ def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path)
     checked.remember(folder, fleet.name, wanted)
 
 
-def judge(recap: Recap, ended: Ended, check: bool) -> None:
-    """Raises what the run's end means; nothing when all went well and nothing is pending."""
+def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None:
+    """Raises what the run's end means; nothing when all went well and nothing is pending.
+
+    `pending`: whether it is the question what is; a rehearsal of work that is always there asks not.
+    """
     if ended.interrupted:
         raise BacklineError(
             "interrupted",
@@ -324,5 +328,5 @@ def judge(recap: Recap, ended: Ended, check: bool) -> None:
             state=ended.said[-1500:] or "it gave no reason",
             hint="the same by hand: ansible-playbook -i inventory/ENV playbooks/site.yml",
         )
-    if check and recap.changes:
+    if check and pending and recap.changes:
         raise SystemExit(int(Exit.CHANGES_PENDING))

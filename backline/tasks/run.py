@@ -20,6 +20,7 @@ from backline.tasks.operator import (
     confirm,
     environment,
     operation,
+    required,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def run(
     if stream + fold + diff + json > 1:
         raise BacklineError("--stream, --fold, --diff and --json are ways to show: choose one")
     with Fleet(environment(env)) as fleet:
-        selected = fleet.on(required(on))
+        selected = fleet.on(required(fleet.environment, on))
         job = Job(command, float(timeout), fanout, max_fail, sudo)
         job.check()
         if dry_run:
@@ -102,17 +103,6 @@ def run(
         job = Job(command, float(timeout), fanout, max_fail, sudo, piped())
         how = "stream" if stream else "diff" if diff else "json" if json else "fold"
         carry_out(selected, job, how, outdir, message)
-
-
-def required(on: str) -> str:
-    """The pattern of --on; there is no default: what may hurt says where."""
-    if not on.strip():
-        raise BacklineError(
-            "on which hosts? --on PATTERN says so",
-            state="nothing was run",
-            hint="--on all means every host of the environment",
-        )
-    return on
 
 
 def show_plan(selected: Selection, job: Job, as_json: bool) -> None:

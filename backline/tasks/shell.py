@@ -23,6 +23,7 @@ from backline.tasks.operator import (
     environment,
     hung_up,
     operation,
+    required,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def shell(
     with Fleet(environment(env)) as fleet:
         options = Options(sudo, fanout, float(timeout), "json" if json else "fold", message)
         session = Session(fleet, options)
-        session.select(one.required(on), yes)
+        session.select(required(fleet.environment, on), yes)
         if sys.stdin.isatty():
             session.talk()
         else:

@@ -108,9 +108,11 @@ def _ensure_program(name: str, *packages: str) -> None:
         machine.install(packages, name, say)
 
 
-def _ensure_sshd() -> None:
-    """What talks over SSH is tested against real ones, on loopback addresses."""
+def _ensure_programs() -> None:
+    """Unit tests talk to a real sshd, on loopback addresses, and press TAB in real shells."""
     _ensure_program("sshd", "openssh-server")
+    _ensure_program("zsh", "zsh")
+    _ensure_program("fish", "fish")
 
 
 def _ensure_browser() -> None:
@@ -126,7 +128,7 @@ def _fleet_step() -> Step:
 @command()
 def unit(c: Context) -> None:
     """Test the domain: no hosts, no network but loopback."""
-    _ensure_sshd()
+    _ensure_programs()
     run_all(_fast_steps()[:1])
 
 
@@ -223,7 +225,7 @@ def data(c: Context, only: str = "", env: str = "", keep: bool = False) -> None:
 @command()
 def fast(c: Context) -> None:
     """Lint, unit and template tests: about a minute."""
-    _ensure_sshd()
+    _ensure_programs()
     run_all(_quick_steps(), at_once=2)
 
 
@@ -233,7 +235,7 @@ def everything(c: Context) -> None:
     failures = []
     _ensure_image()
     _ensure_browser()
-    _ensure_sshd()
+    _ensure_programs()
     for steps, at_once in (
         (_quick_steps(), 2),
         (_jukebox_steps(), 1),

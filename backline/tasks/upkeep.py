@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from invoke.context import Context
@@ -15,6 +16,7 @@ from backline.tasks.operator import (
     confirm,
     environment,
     operation,
+    required,
     several,
 )
 
@@ -33,11 +35,50 @@ HELP = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What the flags say that all three share: their HELP says what each means."""
+
+    outage: bool
+    transfers: int
+    stock: bool
+    dry_run: bool
+    json: bool
+    yes: int
+
+    def carry_out(self, env: str, on: str, **variables: Any) -> None:
+        """Runs the playbook with these variables; in check mode, which asks nobody, for a dry run."""
+        import json
+
+        from backline import selection
+        from backline.tasks import provision
+        from backline.tasks.converging import View
+
+        fleet = environment(env)
+        hosts = selection.select(fleet, required(fleet, on))
+        if self.transfers < 0:
+            raise BacklineError("--transfers is a number of seconds", state="nothing was changed")
+        extra = {
+            **variables,
+            "patch_hosts": ",".join(hosts),
+            "patch_outage": self.outage,
+            "patch_transfer_timeout": self.transfers,
+        }
+        view = View(self.json, diff=False)
+        view.start("patch", fleet.name, hosts, self.dry_run)
+        if not self.dry_run:
+            confirm(fleet, len(hosts), self.yes, self.json)
+        options = ["-e", json.dumps(extra), *["--check"] * self.dry_run]
+        recap, ended = provision.run(fleet, "patch", options, self.stock, view)
+        view.summary(recap, self.dry_run)
+        provision.judge(recap, ended, self.dry_run, pending=False)
+
+
 @operation(
     help={
         "on": ON,
-        "service": "units, comma-separated, restarted where they run or have failed; `app`: the application "
-        "(default: what each host is there for)",
+        "service": "units, comma-separated, restarted where they run, try to or have failed; `app`: the "
+        "application (default: what each host is there for)",
         **HELP,
     }
 )
@@ -57,8 +98,8 @@ def restart(
 
     Replicas go before the leader, a broker or an etcd member never while a majority depends on it,
     workers when they have finished their jobs. It stops at the first host that is not healthy
-    afterwards; the same command goes on there. What has failed is started too, be it the application or
-    another unit; one that is merely stopped is left so. docs/how-to/restart.md
+    afterwards; the same command goes on there. What has failed, or dies over and over, is started too, be
+    it the application or another unit; one that is merely stopped is left so. docs/how-to/restart.md
 
     Examples:
         fab restart --env production --on stream1 --dry-run
@@ -74,8 +115,10 @@ def restart(
             hint="--service nginx, or --service app for the application",
         )
     wanted = [OURS.get(unit, unit) for unit in units] or ["main"]
-    variables = {"patch_packages": False, "patch_reboot": "never", "patch_restart": wanted}
-    _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
+    rules = Rules(
+        outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes
+    )
+    rules.carry_out(env, on, patch_packages=False, patch_reboot="never", patch_restart=wanted)
 
 
 @operation(help={"on": ON, **HELP})
@@ -98,8 +141,10 @@ def reboot(
         fab reboot --env production --on 'edge,media' --dry-run
         fab reboot --env production --on stream2
     """
-    variables = {"patch_packages": False, "patch_reboot": "always"}
-    _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
+    rules = Rules(
+        outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes
+    )
+    rules.carry_out(env, on, patch_packages=False, patch_reboot="always")
 
 
 @operation(
@@ -137,53 +182,8 @@ def patch(
     """
     if reboots not in ("auto", "never", "always"):
         raise BacklineError("--reboots is auto, never or always", state="nothing was changed")
-    variables = {
-        "patch_all": everything,
-        "patch_reinstall": several(reinstall),
-        "patch_reboot": reboots,
-    }
-    _carry_out(env, on, variables, outage, transfers, stock, dry_run, json, yes)
-
-
-def _carry_out(
-    env: str,
-    on: str,
-    variables: dict[str, Any],
-    outage: bool,
-    transfers: int,
-    stock: bool,
-    dry_run: bool,
-    as_json: bool,
-    yes: int,
-) -> None:
-    import json
-
-    from backline import selection
-    from backline.tasks import provision
-    from backline.tasks.converging import View
-
-    fleet = environment(env)
-    if not on:
-        raise BacklineError(
-            "which hosts? Name them: --on PATTERN",
-            state="nothing was changed",
-            hint=f"groups: {', '.join(fleet.groups)}; every host: --on {selection.EVERYTHING}",
-        )
-    hosts = selection.select(fleet, on)
-    if transfers < 0:
-        raise BacklineError("--transfers is a number of seconds", state="nothing was changed")
-    extra = {
-        **variables,
-        "patch_hosts": ",".join(hosts),
-        "patch_outage": outage,
-        "patch_transfer_timeout": transfers,
-    }
-    view = View(as_json, diff=False)
-    view.start("patch", fleet.name, hosts, dry_run)
-    if not dry_run:
-        confirm(fleet, len(hosts), yes, as_json)
-    options = ["-e", json.dumps(extra), *["--check"] * dry_run]
-    recap, ended = provision.run(fleet, "patch", options, stock, view)
-    view.summary(recap, dry_run)
-    recap.changes.clear()  # whether some are pending is no question here
-    provision.judge(recap, ended, dry_run)
+    rules = Rules(
+        outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes
+    )
+    again = several(reinstall)
+    rules.carry_out(env, on, patch_all=everything, patch_reinstall=again, patch_reboot=reboots)

@@ -52,16 +52,15 @@ def status(c: Context, on: str = "", env: str = "", app: str = "", json: bool = 
     names, brokers = hosts_of(fleet, on), fleet.groups.get("broker", ())
     with reach(fleet) as hosts:
         view = pools.collect(hosts, app or the_app(hosts, names), names)
-        seen = broker.collect(hosts, brokers) if brokers else broker.View((), ())
-    unknown = "" if seen.queues or not brokers else "; ".join(seen.troubles)
+        queues, unknown = broker.loads(hosts, brokers)
     if json:
         lines = [row.as_json() for row in view.pools] + [row.as_json() for row in view.singletons]
-        for line in [*lines, *(queue.as_json() for queue in seen.queues)]:
+        for line in [*lines, *(queue.as_json() for queue in queues)]:
             console.line(line)
         for host, why in view.silent.items():
             console.line({"schema_version": 1, "event": "silent", "host": host, "why": why})
     else:
-        console.show_workers(view, seen.queues, unknown)
+        console.show_workers(view, queues, unknown)
     if view.troubles:
         raise BacklineError(
             "; ".join(view.troubles),

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
-import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from typing import Any
 
 from backline import places
@@ -21,17 +17,15 @@ Ended = Callable[[int, Sequence[str]], None]
 
 @contextmanager
 def recorded(
-    env: str, message: str, what: Mapping[str, Any], hosts: Sequence[str]
+    env: str, who: Mapping[str, Any], what: Mapping[str, Any], hosts: Sequence[str]
 ) -> Iterator[Ended]:
     """Writes down who is about to do what, where and why; the block tells how it ended.
 
-    What cannot be written down is not done: BacklineError. The end is written when it can be.
+    `who`: run, actor and message. What cannot be written down is not done: BacklineError. The end is
+    written when it can be.
     """
-    user = getpass.getuser()
-    run = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{user}-{secrets.token_hex(2)}"
-    who = {"actor": f"{user}@{socket.gethostname()}", "message": message}
     try:
-        _add(env, {"event": "command", "run": run, **who, **what, "hosts": list(hosts)})
+        _add(env, {"event": "command", **who, **what, "hosts": list(hosts)})
     except OSError as error:
         raise BacklineError(
             f"the audit trail cannot be written: {error}",
@@ -47,7 +41,7 @@ def recorded(
         yield end
     finally:
         with suppress(OSError, BacklineError):
-            _add(env, {"event": "commanded", "run": run, **ended})
+            _add(env, {"event": "commanded", "run": who["run"], **ended})
 
 
 def _add(env: str, entry: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from ansible.errors import AnsibleFilterError
 
 INSTALL = re.compile(r"^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+) ([^)]*)\)", re.M)
 REMOVE = re.compile(r"^Remv (\S+)", re.M)
+# As hostctl counts them for `fab status`: a test holds the two together.
 SECURITY = re.compile(r"Debian-Security:|/\S*-security\b")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from backline.lab import files
 from tests.live import Fleet, build, run
+from tests.reading import Page
 
 ENV = "lab-chaos"
 
@@ -66,3 +67,10 @@ def _deploy(fleet: Fleet) -> None:
     release = build("1.0.0")
     words = ("--release", release, "--yes", str(len(users)))
     run("fab", "deploy", "--env", fleet.env, *words)
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest, fleet: Fleet) -> Page:
+    """The page of an emergency whose parts the test follows (tests.reading.follows)."""
+    name, parts = request.function.follows
+    return Page(name, parts, {"ENV": fleet.env})

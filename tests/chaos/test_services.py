@@ -96,6 +96,32 @@ def test_a_host_leaves_and_comes_back_and_no_listener_hears_it(fleet: Fleet) -> 
     assert status["lease"] is None
 
 
+def test_what_dies_over_and_over_is_restarted_and_a_name_that_nobody_knows_is_refused(
+    fleet: Fleet,
+) -> None:
+    host, unit = fleet.hosts("media")[0], f"flaps-{uuid.uuid4().hex[:8]}"
+    words = ("restart", "--on", host, "--service", unit)
+    answer = fab(fleet, *words, expect=None)
+    assert answer.code == 1 and "runs on none of these hosts" in answer.out + answer.err
+    assert fleet.on(host, "test -e /run/backline/drain", expect=None).code == 1
+    rule = "--property=Restart=always --property=RestartSec=900"
+    program = f"test -e /run/{unit} && exec sleep 900"
+    fleet.on(host, f"sudo systemd-run --unit={unit} {rule} sh -c {shlex.quote(program)}")
+    state = f"systemctl show {unit} --property ActiveState --value"
+    try:
+        until("it has died", 20, lambda: fleet.on(host, state).out.strip() == "activating")
+        fleet.on(host, f"sudo touch /run/{unit}")
+        fab(fleet, *words)
+        assert fleet.on(host, state).out.strip() == "active"
+        fleet.on(host, f"sudo rm /run/{unit} && sudo systemctl kill {unit}")
+        until("it has died", 20, lambda: fleet.on(host, state).out.strip() == "activating")
+        answer = fab(fleet, *words, expect=None)
+        assert answer.code == 1 and unit in answer.out + answer.err, "it dies again"
+    finally:
+        fleet.on(host, f"sudo systemctl stop {unit}; sudo rm -f /run/{unit}", expect=None)
+        fab(fleet, "restart", "--on", host, "--service", "nginx", expect=None)
+
+
 def test_workers_rest_and_start_again(fleet: Fleet) -> None:
     worker = fleet.hosts("worker")[0]
     fab(fleet, "drain", worker)

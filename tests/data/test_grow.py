@@ -7,16 +7,14 @@ leaves it up.
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Iterator
 
 import pytest
-import yaml
 
 from backline.lab import files
 from backline.lab.machine import podman
-from tests import documented
+from tests import documented, reading
 from tests.chaos.conftest import _deploy
 from tests.data import cluster
 from tests.data.trial import Trial
@@ -36,9 +34,9 @@ def one() -> Iterator[Fleet]:
     run("inv", "lab.down", "--env", ENV)
     try:
         run(*up)
-        _without(LATER)
-        run("fab", "provision", "--env", ENV, timeout=PROVISION_S)
         fleet = Fleet(ENV)
+        fleet.leave_out(*LATER)
+        run("fab", "provision", "--env", ENV, timeout=PROVISION_S)
         _deploy(fleet)
         cluster.make_tables(fleet)
         yield fleet
@@ -47,29 +45,11 @@ def one() -> Iterator[Fleet]:
             run("inv", "lab.down", "--env", ENV)
 
 
-def _without(hosts: tuple[str, ...]) -> None:
-    """Takes hosts out of the inventory, as if nobody had made them."""
-    path = files.INVENTORY / ENV / "hosts.yml"
-    inventory = yaml.safe_load(path.read_text(encoding="utf-8"))
-    everywhere = [inventory["all"], *inventory["all"]["children"].values()]
-    for group in everywhere:
-        for host in hosts:
-            group["hosts"].pop(host, None)
-    children = inventory["all"]["children"]
-    inventory["all"]["children"] = {name: g for name, g in children.items() if g["hosts"]}
-    path.write_text(yaml.safe_dump(inventory, sort_keys=False), encoding="utf-8")
-
-
 def follow(page: str, section: str = "") -> str:
     """Types the page's commands, with this lab's name for the environment; what the last one said."""
     said = ""
     for command in documented.commands(page, section):
-        words = shlex.split(command.replace("production", ENV))
-        answer = run(*words, expect=None, timeout=PROVISION_S)
-        # 2: a rehearsal found something to do.
-        good = (0, 2) if "--check" in words else (0,)
-        assert answer.code in good, f"{command}\n{answer.out[-4000:]}\n{answer.err[-4000:]}"
-        said = answer.out
+        said = reading.typed(documented.filled(command, {"production": ENV})).out
     return said
 
 

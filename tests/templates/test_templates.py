@@ -202,6 +202,18 @@ def test_options_of_the_database_are_off_until_they_are_asked_for() -> None:
     assert document["watchdog"] == {"mode": "required", "device": "/dev/watchdog"}
 
 
+def test_statements_are_counted_beside_what_else_is_preloaded() -> None:
+    def preloaded(**more: Any) -> str:
+        parameters = patroni(3, **more)["bootstrap"]["dcs"]["postgresql"]["parameters"]
+        assert parameters["pg_stat_statements.track_utility"] == "off"  # passwords
+        return str(parameters["shared_preload_libraries"])
+
+    others = {"shared_preload_libraries": "auto_explain, pg_stat_statements", "jit": "off"}
+    assert preloaded() == "pg_stat_statements"
+    assert preloaded(database_parameters=others) == "auto_explain,pg_stat_statements"
+    assert preloaded(database_statement_statistics=False) == ""
+
+
 def test_an_exporter_may_sign_in_by_who_it_is() -> None:
     user = {"name": "exporter", "system_user": "prometheus"}
     document = patroni(1, database_users=[user])

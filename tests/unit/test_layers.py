@@ -95,6 +95,22 @@ def test_listing_tasks_imports_nothing_heavy() -> None:
     assert not set(done.stdout.split()) & heavy
 
 
+@pytest.mark.parametrize("told", ["", "1"])
+def test_bytecode_is_kept_unless_somebody_told_python_not_to(
+    told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """invoke turns it off before it loads the tasks: each run of `fab` would compile all of them."""
+    import subprocess
+    import sys
+
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", told)
+    script = "import sys; sys.dont_write_bytecode = True; import backline.tasks.pipe; "
+    script += "print(sys.dont_write_bytecode)"
+    argv = [sys.executable, "-c", script]
+    said = subprocess.check_output(argv, cwd=PACKAGE.parent, text=True)
+    assert said.strip() == str(bool(told))
+
+
 def _excused(path: Path) -> set[str]:
     """Packing pipes a tar into zstd: it needs the constants of subprocess, not its calls."""
     return {"subprocess"} if path.name == "pack.py" else set()

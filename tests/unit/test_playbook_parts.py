@@ -13,6 +13,8 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
+from backline.hostctl import upgrades as hostctl
+
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 
 
@@ -43,6 +45,17 @@ def test_only_security_upgrades_are_taken_unless_told_otherwise() -> None:
         ("openssl", "3.0.17-1~deb12u3")
     ]
     assert [p["name"] for p in PATCHING.upgrades(SIMULATION, True)] == ["openssl", "tzdata"]
+
+
+def test_fab_status_counts_as_waiting_what_fab_patch_brings_in() -> None:
+    """hostctl runs on hosts and cannot be imported by plain Ansible, so what apt says is read twice."""
+    assert hostctl.SECURITY.pattern == PATCHING.SECURITY.pattern
+    other = "Inst vim [2:9.0] (2:9.1 Ubuntu:24.04/noble-security [amd64]) []\n"
+    for simulation in (SIMULATION, SIMULATION + other):
+        origins = hostctl.UPGRADE.findall(simulation)
+        security = [origin for origin in origins if hostctl.SECURITY.search(origin)]
+        assert len(origins) == len(PATCHING.upgrades(simulation, True))
+        assert len(security) == len(PATCHING.upgrades(simulation))
 
 
 def test_an_upgrade_that_removes_something_is_refused() -> None:

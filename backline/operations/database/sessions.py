@@ -44,8 +44,9 @@ where a.pid in (select pid from concerned)
 """
 NAMES = "select oid::bigint as oid, oid::regclass::text as name from pg_class where oid in ({oids})"
 STATEMENTS_THERE = """
-select n.nspname as schema from pg_extension e join pg_namespace n on n.oid = e.extnamespace
-where e.extname = 'pg_stat_statements' and current_setting('pg_stat_statements.max', true) is not null
+select n.nspname as schema,
+  exists (select from pg_settings where name = 'pg_stat_statements.max') as loaded
+from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements'
 """
 STATEMENTS = """
 select d.datname as database, r.rolname as "user", s.calls, s.total_exec_time / 1000 as seconds,
@@ -119,6 +120,14 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What statements cost, the dearest first; or why that is not known."""
+
+    statements: tuple[Statement, ...] = ()
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
 class Knot:
     """A session in the tree of those who wait: `depth` 0 waits for nobody. None: a prepared transaction."""
 
@@ -144,19 +153,20 @@ def one(fleet: Fleet, member: str, host: str, pid: int, who: Mapping[str, Any]) 
     return session_of(member, found[0]) if found else None
 
 
-def costliest(
-    fleet: Fleet, member: str, host: str, who: Mapping[str, Any], limit: int
-) -> list[Statement] | None:
-    """By pg_stat_statements, if any database has it; else None."""
-    for database in ask.databases(fleet, host, who, ""):
+def costliest(fleet: Fleet, member: str, host: str, who: Mapping[str, Any], limit: int) -> Costs:
+    """By pg_stat_statements, if any database has it: one tells of all. The role's is in `postgres`."""
+    for database in dict.fromkeys(("postgres", *ask.databases(fleet, host, who, ""))):
         there = ask.rows(fleet, host, STATEMENTS_THERE, who, database)
+        if there and not there[0]["loaded"]:
+            return Costs(
+                unknown="pg_stat_statements waits for a restart: fab restart --on database"
+            )
         if there:
             schema = '"' + str(there[0]["schema"]).replace('"', '""') + '"'
             sql = STATEMENTS.format(schema=schema, limit=limit)
-            return [
-                Statement(member=member, **row) for row in ask.rows(fleet, host, sql, who, database)
-            ]
-    return None
+            found = ask.rows(fleet, host, sql, who, database)
+            return Costs(tuple(Statement(member=member, **row) for row in found))
+    return Costs(unknown="no database has the extension pg_stat_statements")
 
 
 def locks(fleet: Fleet, member: str, host: str, who: Mapping[str, Any]) -> list[Session]:

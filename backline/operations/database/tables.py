@@ -18,9 +18,13 @@ select current_database() as database, s.schemaname as schema, s.relname as name
   extract(epoch from greatest(s.last_vacuum, s.last_autovacuum))::float as vacuumed,
   extract(epoch from greatest(s.last_analyze, s.last_autoanalyze))::float as analyzed
 from pg_stat_all_tables s join pg_class c on c.oid = s.relid
-where c.relkind in ('r', 'm') and not pg_is_other_temp_schema(c.relnamespace)
+where c.relkind in ('r', 'm') and not pg_is_other_temp_schema(c.relnamespace) and ({which})
 order by {order} desc limit {limit}
 """
+WORTH_A_LOOK = """s.schemaname not in ('pg_catalog', 'information_schema', 'pg_toast')
+  or s.n_dead_tup > 10000 or age(c.relfrozenxid) > 200000000"""
+"""PostgreSQL's own tables are left out while nothing is wrong with them (its own vacuum starts at
+200 million transactions)."""
 ORDERS = {"dead": "s.n_dead_tup", "age": "age(c.relfrozenxid)", "size": "pg_table_size(c.oid)"}
 
 
@@ -47,21 +51,28 @@ def worst(
     fleet: Fleet, host: str, who: Mapping[str, Any], database: str, by: str, limit: int
 ) -> list[Table]:
     """The tables with the most dead rows, the greatest age or size. Raises HostError."""
-    sql = TABLES.format(order=ORDERS[by], limit=limit)
-    found = [
+    sql = TABLES.format(which=WORTH_A_LOOK, order=ORDERS[by], limit=limit)
+    keys = {"dead": "dead", "age": "age", "size": "bytes"}
+    found = _tables(fleet, host, who, database, sql)
+    return sorted(found, key=lambda table: -getattr(table, keys[by]))[:limit]
+
+
+def _tables(
+    fleet: Fleet, host: str, who: Mapping[str, Any], database: str, sql: str
+) -> list[Table]:
+    return [
         Table(**row)
         for name in ask.databases(fleet, host, who, database)
         for row in ask.rows(fleet, host, sql, who, name)
     ]
-    keys = {"dead": "dead", "age": "age", "size": "bytes"}
-    return sorted(found, key=lambda table: -getattr(table, keys[by]))[:limit]
 
 
 def find(fleet: Fleet, host: str, who: Mapping[str, Any], database: str, table: str) -> Table:
     """The one table that is meant: `schema.table`, or `table`. Raises BacklineError."""
+    every = TABLES.format(which="true", order=ORDERS["size"], limit="all")
     found = [
         known
-        for known in worst(fleet, host, who, database, "size", 1_000_000)
+        for known in _tables(fleet, host, who, database, every)
         if table in (known.name, f"{known.schema}.{known.name}")
     ]
     if len(found) == 1:

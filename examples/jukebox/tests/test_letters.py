@@ -38,9 +38,7 @@ def program() -> ModuleType:
 def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     """An application with a job that naps. What is not acknowledged comes back, as with RabbitMQ."""
     monkeypatch.setattr(memory.Channel, "do_restore", True)
-    made = Celery(
-        "letters", broker="memory://", backend="cache+memory://", set_as_current=False
-    )
+    made = Celery("letters", broker="memory://", backend="cache+memory://", set_as_current=False)
     made.conf.task_default_queue = "jobs"
     made.conf.task_acks_late = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -228,6 +229,18 @@ def test_every_command_is_in_the_audit_trail(place: Place) -> None:
     assert "failed on h1  exit 9" in listed and "why: to see" in listed and "on h1" in listed
     found = result(place.fab("audit.show", "--commands", "--limit", "1", "--json").stdout)
     assert (found["command"], found["exit_code"], found["failed"]) == ("exit 9", 1, ["h1"])
+
+
+def test_whoever_runs_it_the_run_has_a_name_that_can_be_typed_and_is_a_folder_s(
+    place: Place,
+) -> None:
+    """As the runs of a rollout are named: domains bring users with backslashes and spaces."""
+    ada = replace(place, environment={**place.environment, "LOGNAME": "EXAMPLE\\ada von b"})
+    ada.fab("run", "true", "--on", "h1")
+    begin, end = place.audit[-2:]
+    assert str(begin["actor"]).startswith("EXAMPLE\\ada von b@")
+    assert re.fullmatch(r"[0-9]{8}T[0-9]{6}Z-EXAMPLE-ada-von-b-[0-9a-f]{4}", str(begin["run"]))
+    assert end["run"] == begin["run"]
 
 
 def test_a_wrong_host_key_stops_that_host_alone(place: Place) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from backline.hostctl import cli, tiers, upgrades
+from backline.hostctl.errors import HostctlError
 from backline.hostctl.host import Completed, Host
 
 from .fake_cluster import FakeCluster, make_certificates
@@ -218,10 +219,20 @@ class Metrics(BaseHTTPRequestHandler):
         "rabbitmq_queue_consumers 4\n"
     )
 
+    each = (
+        'rabbitmq_detailed_queue_messages_ready{vhost="/",queue="plays"} 3\n'
+        'rabbitmq_detailed_queue_messages_unacked{vhost="/",queue="plays"} 2\n'
+        'rabbitmq_detailed_queue_messages{vhost="/",queue="plays"} 5\n'
+        'rabbitmq_detailed_queue_consumers{vhost="/",queue="plays"} 1.0\n'
+        'rabbitmq_detailed_queue_messages{vhost="/",queue="a\\"}\\\\ 9"} 7\n'
+    )
+
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/metrics" else 404)
+        every = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count"
+        text = {"/metrics": self.text, every: self.each}.get(self.path)
+        self.send_response(200 if text else 404)
         self.end_headers()
-        self.wfile.write(self.text.encode())
+        self.wfile.write((text or "").encode())
 
     def log_message(self, *words: object) -> None:
         pass
@@ -229,6 +240,8 @@ class Metrics(BaseHTTPRequestHandler):
 
 def test_the_depth_of_the_queues_comes_from_the_metrics(tmp_path: Path) -> None:
     assert tiers.broker(Host(tmp_path)) is None
+    with pytest.raises(HostctlError, match="no RabbitMQ"):
+        tiers.queues(Host(tmp_path))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Metrics)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     configuration = f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {server.server_port}\n"
@@ -239,10 +252,18 @@ def test_the_depth_of_the_queues_comes_from_the_metrics(tmp_path: Path) -> None:
         "consumers": 4,
         "trouble": None,
     }
+    plays = {"messages": 5, "unacknowledged": 2, "consumers": 1}
+    odd = {"messages": 7, "unacknowledged": 0, "consumers": 0}
+    assert tiers.queues(Host(tmp_path)) == [
+        {"vhost": "/", "name": 'a"}\\ 9', **odd},
+        {"vhost": "/", "name": "plays", **plays},
+    ]
     server.shutdown()
     server.server_close()
     told = tiers.broker(Host(tmp_path))
     assert told is not None and "RabbitMQ does not answer" in str(told["trouble"])
+    with pytest.raises(HostctlError, match="does not tell its metrics"):
+        tiers.queues(Host(tmp_path))
 
 
 def test_packages_that_may_start_nothing_are_told_of(proc: Lab) -> None:

@@ -21,6 +21,7 @@ __all__ = ["OLD", "SERVING", "Fault", "ServiceFleet"]
 OLD = "20261122T190500Z-1a2b3c4"
 SERVING = ("stream1", "stream2")
 EDGES = ("edge1", "edge2")
+BROKERS = ("broker1", "broker2")
 
 
 class ServiceFleet(FakeFleet):
@@ -30,7 +31,7 @@ class ServiceFleet(FakeFleet):
     """
 
     def __init__(self) -> None:
-        hosts = [FakeHost(name, ()) for name in EDGES]
+        hosts = [FakeHost(name, ()) for name in (*EDGES, *BROKERS)]
         for name, processes in {
             "stream1": ("web",),
             "stream2": ("web",),
@@ -47,6 +48,7 @@ class ServiceFleet(FakeFleet):
         self.letters: list[dict[str, Any]] = []
         self.sent: list[dict[str, Any]] = []
         self.busy: list[dict[str, Any]] = []
+        self.queues: dict[str, int] = {}
         self.children = {"worker1": 2}
         self.behind = 0
         self.at_once = 2  # letters that one call moves
@@ -63,6 +65,12 @@ class ServiceFleet(FakeFleet):
                 drained = False
             servers[name] = "stopping" if drained else "up" if self.up[name] else "down"
         return {"servers": {"streaming": servers}, "out": self.out}
+
+    def _broker(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
+        assert fields == {"action": "queues"}
+        more = {"vhost": "/", "unacknowledged": 0, "consumers": 1}
+        led = self.queues if host.name == BROKERS[0] else {}
+        return {"queues": [{"name": name, "messages": n, **more} for name, n in led.items()]}
 
     def _jobs(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         action = fields["action"]

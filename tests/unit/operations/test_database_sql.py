@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from backline.hostctl import query, superuser
 from backline.hostctl.cluster import Settings
@@ -24,6 +25,8 @@ from backline.transport.port import HostError
 
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL of Debian's on this machine")
+ROLE = yaml.safe_load((Path(__file__).parents[3] / "roles/database/vars/main.yml").read_text())
+UTILITY = ROLE["__database_cluster_parameters"]["pg_stat_statements.track_utility"]
 SETUP = """
 create role backline_reader login; grant pg_read_all_data, pg_read_all_stats to backline_reader;
 create role app login; create role copier login replication; create database music owner app;
@@ -47,6 +50,7 @@ class Server:
         self._run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8")
         options = f"-k {self.folder} -c listen_addresses= -c fsync=off -c autovacuum=off"
         options += " -c shared_preload_libraries=pg_stat_statements"
+        options += f" -c pg_stat_statements.track_utility={UTILITY}"
         self._run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", options, "start")
         self.sql("postgres", SETUP)
 
@@ -185,15 +189,22 @@ def test_nobody_waits(server: Server) -> None:
 
 
 def test_costs_are_known_where_the_extension_is(server: Server) -> None:
-    assert sessions.costliest(server, "db1", "db1", WHO, 5) is None  # type: ignore[arg-type]
-    server.sql("postgres", "create extension pg_stat_statements", "music")
+    nothing = sessions.costliest(server, "db1", "db1", WHO, 5)  # type: ignore[arg-type]
+    assert nothing.statements == () and "no database has the extension" in nothing.unknown
     server.sql("app", "select count(*) from plays where n = 12345", "music")
-    found = sessions.costliest(server, "db1", "db1", WHO, 500)  # type: ignore[arg-type]
-    server.sql("postgres", "drop extension pg_stat_statements", "music")
-    assert found is not None
-    (mine,) = [one for one in found if one.query.startswith("select count(*) from plays")]
-    assert (mine.database, mine.user, mine.calls) == ("music", "app", 1)
-    assert "12345" not in json.dumps(mine.as_json(verbatim=False))
+    server.sql("postgres", "alter user app password 's3cret'")
+    for database in ("music", "postgres"):  # the role's is in `postgres`
+        server.sql("postgres", "create extension pg_stat_statements", database)
+        costs = sessions.costliest(server, "db1", "db1", WHO, 500)  # type: ignore[arg-type]
+        server.sql("postgres", "drop extension pg_stat_statements", database)
+        found = [one for one in costs.statements if "count(*) from plays" in one.query]
+        assert [(one.database, one.user, one.calls) for one in found] == [("music", "app", 1)]
+        # Not even --verbatim has literals; of utility statements they would be kept, passwords too.
+        shown = json.dumps([one.as_json(verbatim=True) for one in costs.statements])
+        assert "12345" not in shown and "s3cret" not in shown
+        assert costs.unknown == ""
+    times = [one.seconds for one in costs.statements]
+    assert times == sorted(times, reverse=True)
 
 
 def test_tables_by_what_vacuum_left(server: Server) -> None:

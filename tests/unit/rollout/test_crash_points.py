@@ -63,6 +63,7 @@ def test_killed_at_every_event(name: str, back: bool, tmp_path: Path) -> None:
         try:
             finish(saga, back)
             uniform(saga)
+            called_good_last(saga)
         except AssertionError as wrong:
             raise AssertionError(f"killed at event {number} of {whole.calls}: {wrong}") from wrong
 
@@ -74,3 +75,11 @@ def uniform(saga: Saga) -> None:
     new = {name for name, host in hosts.items() if saga.is_new(host)}
     old = {name for name, host in hosts.items() if saga.is_old(host)}
     assert hosts.keys() in (new, old), f"new: {sorted(new)}; old: {sorted(old)}"
+
+
+def called_good_last(saga: Saga) -> None:
+    """What a host serves is the last that was called good there: from it leads the way back."""
+    for host in saga.fleet.hosts.values():
+        for process, live in host.live.items():
+            if live in host.running[process]:
+                assert host.good[-1] == live and host.staged[live] == "good", (host.name, host.good)

@@ -275,6 +275,47 @@ def test_a_release_that_was_called_good_and_taken_back_is_no_way_back(tmp_path: 
     assert {host.staged[NEW] for host in fleet.hosts.values()} == {"staged"}
 
 
+@pytest.mark.parametrize("again", ["rollback", "deploy"])
+@pytest.mark.parametrize("verb", ["mark", "prune"])
+def test_what_is_live_again_was_called_good_last(again: str, verb: str, tmp_path: Path) -> None:
+    """A way back to OLD whose controller died amid or right after its marks, and that was taken back:
+    NEW is live as before, OLD is the way back, and NEW is one from what comes after it."""
+    fleet = small_fleet(OLD, PROCESSES)
+    deploy(fleet, tmp_path)
+    plan = planner.deploy(release(OLD), GROUPS, statuses(fleet))
+    if again == "rollback":
+        plan = planner.rollback("jukebox", OLD, statuses(fleet))
+    nth = len(fleet.hosts) + 1 if verb == "mark" and again == "rollback" else 1
+    fleet.faults.append(Fault(verb, "interrupt", nth=nth))
+    assert run(fleet, plan, tmp_path, "run-2")[0] == 130
+    found = takeover.choose(statuses(fleet), "run-2")
+    options = {"fences": found.fences, "resumed": True, "back": True, "asked_back": True}
+    code, said, _ = run(fleet, found.plan, tmp_path, "run-2", **options)
+    assert code == 0, said
+    for host in fleet.hosts.values():
+        assert set(host.live.values()) == {NEW}
+        assert host.good == [OLD, NEW] and host.staged == {OLD: "good", NEW: "good"}
+    assert choices.choose_rollback(statuses(fleet)) == OLD
+
+
+def test_a_rollback_that_is_taken_back_calls_nothing_good_that_was_not(tmp_path: Path) -> None:
+    """NEW was on its way when somebody rolled back."""
+    fleet = small_fleet(OLD, PROCESSES)
+    fleet.faults.append(Fault("mark", "interrupt"))
+    assert deploy(fleet, tmp_path)[0] == 130
+    for host in fleet.hosts.values():
+        host.good, host.staged[NEW] = [OLD], "staged"
+    fleet.faults.append(Fault("prune", "interrupt"))
+    plan = planner.rollback("jukebox", OLD, statuses(fleet))
+    assert run(fleet, plan, tmp_path, "run-2", replace=True)[0] == 130
+    found = takeover.choose(statuses(fleet), "run-2")
+    options = {"fences": found.fences, "resumed": True, "back": True, "asked_back": True}
+    code, said, _ = run(fleet, found.plan, tmp_path, "run-2", **options)
+    assert code == 0, said
+    for host in fleet.hosts.values():
+        assert set(host.live.values()) == {NEW} and host.good == [OLD]
+
+
 def test_no_host_without_its_processes() -> None:
     fleet = FakeFleet([FakeHost("stream1", ()), FakeHost("worker1", ("plays",))])
     groups = {"streaming": ("stream1",), "worker": ("worker1",)}

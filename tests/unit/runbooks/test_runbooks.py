@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,28 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.runbooks import EMERGENCIES, INDEX, LOOKS, PAGES, looks, sections, typed
+from tests import documented, reading
+from tests.live import Answer
+from tests.runbooks import (
+    EMERGENCIES,
+    FOLDER,
+    INDEX,
+    LOOKS,
+    PAGES,
+    STAND_INS,
+    chosen,
+    looks,
+    parts,
+    sections,
+    stand_in,
+    typed,
+)
 
 ROOT = Path(__file__).parents[3]
+LIVE = [
+    importlib.import_module(f"tests.chaos.{path.stem}")
+    for path in (ROOT / "tests/chaos").glob("test_emergenc*.py")
+]
 RULES = sorted((ROOT / "roles/monitor/files/rules").glob("*.yml"))
 SECTIONS = [
     "What it means",
@@ -172,3 +192,68 @@ def test_first_looks_can_be_asked_of_a_lab() -> None:
     patroni = next(words for words, page in found.items() if page == "patroni-down")
     assert patroni[-1] == "d1", "its HOST is a database host"
     assert not [words for words in found if "MONITOR" in " ".join(words)]
+
+
+def test_every_command_of_an_emergency_is_typed_in_one() -> None:
+    """By a test on a live fleet, that fails if it does not end as the page says; but for few stand-ins."""
+    followed = [test.follows for module in LIVE for test in vars(module).values() if follows(test)]
+    done = {
+        command
+        for name, own in followed
+        for part in own
+        for command in chosen(FOLDER / f"emergency-{name}.md", part)
+    }
+    wanted = {
+        command for page in EMERGENCIES for commands in parts(page).values() for command in commands
+    }
+    assert len(wanted) > 90
+    assert sorted(wanted - done) == [], "nobody has tried whether these work"
+    assert {stand_in(command) for command in wanted} == {"", *STAND_INS}
+    assert sum(bool(stand_in(command)) for command in wanted) == len(STAND_INS)
+
+
+def follows(thing: object) -> bool:
+    return isinstance(getattr(thing, "follows", None), tuple)
+
+
+def test_commands_are_read_in_the_order_of_the_page_and_filled_in() -> None:
+    page = (
+        "Say it (`fab maintenance.on --env ENV --message TEXT`), `fab restart` is a name:\n\n"
+        "   ```console\n   $ fab run 'a; b OTHER-1' \\\n       --on 'all:!HOST' --env ENV\n   ```\n"
+        "Keep it: `fab logs --env ENV --since '1 hour ago' > night.json`.\n"
+    )
+    first, second, third = documented.shown(page)
+    names = {"ENV": "lab", "TEXT": "We mend.", "HOST": "s1", "OTHER": "s2"}
+    assert documented.filled(first, names)[-1] == "We mend."
+    assert documented.filled(second, names)[2:5] == ["a; b s2-1", "--on", "all:!s1"]
+    assert documented.filled(third, names)[-2:] == ["--since", "1 hour ago"]
+    with pytest.raises(AssertionError, match="HOST"):
+        documented.filled(second, {"ENV": "lab", "OTHER": "s2"})
+
+
+def test_who_follows_a_page_has_to_come_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And fails by a command that ends otherwise, in another order, or not at all."""
+    said: list[str] = []
+
+    def run(*words: str, **more: object) -> Answer:
+        said.append(" ".join(words))
+        return Answer(2 if "--check" in words else 0, "", "")
+
+    monkeypatch.setattr(reading, "run", run)
+
+    @reading.follows("certificate-expired", "2", "5.1")
+    def test(page: reading.Page, steps: list[str]) -> None:
+        for step in steps:
+            page.next(step)
+
+    def page() -> reading.Page:
+        name, own = test.follows  # type: ignore[attr-defined]
+        return reading.Page(name, own, {"ENV": "lab"})
+
+    test(page=page(), steps=["2", "2", "5.1"])
+    check = "fab provision --env lab --playbook pki"
+    assert said == [f"{check} --check", check, "fab db.status --env lab"]
+    with pytest.raises(AssertionError, match="not followed to its end"):
+        test(page=page(), steps=["2", "5.1"])
+    with pytest.raises(AssertionError, match="ended with 0"):
+        page().next("5.1", ends=(1,))

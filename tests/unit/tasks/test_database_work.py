@@ -29,6 +29,7 @@ class Database(DataFleet):
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[dict[str, Any]] = [row(11)]
+        self.extension: list[dict[str, Any]] = []
         self.tables = [table("plays", 900), table("songs", 3)]
         self.asked: list[tuple[str, str]] = []
         self.ends = True
@@ -46,7 +47,7 @@ class Database(DataFleet):
         self.asked.append((host, sql))
         found: list[dict[str, Any]] = self.rows
         if "pg_extension" in sql:
-            found = []
+            found = self.extension
         elif "pg_database" in sql:
             found = [{"name": "jukebox"}, {"name": "postgres"}]
         elif "pg_stat_all_tables" in sql:
@@ -88,6 +89,12 @@ def test_slow_asks_all_members_and_shows_no_literal(fleet: Database, capsys: Cap
     assert call(work.slow, member="db2", verbatim=True, json=True) == 0
     (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert found["member"] == "db2" and found["query"] == "select 's3cret'"
+
+
+def test_slow_says_that_costs_wait_for_a_restart(fleet: Database, capsys: Captured) -> None:
+    fleet.extension = [{"schema": "public", "loaded": False}]
+    assert call(work.slow) == 0
+    assert "waits for a restart: fab restart --on database" in capsys.readouterr().err
 
 
 def test_locks_are_a_tree(fleet: Database, capsys: Captured) -> None:

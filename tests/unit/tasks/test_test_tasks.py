@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from invoke.context import Context
 
 from backline.errors import BacklineError
 from backline.tasks import test as tasks
@@ -42,3 +43,15 @@ def test_only_runs_all_scenarios_of_the_roles_it_names_and_no_others(roles: Path
 def test_the_project_s_own_roles_are_found() -> None:
     known = tasks._scenarios()
     assert "default" in known["database"]
+
+
+def test_what_unit_tests_need_is_installed_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise CI would skip tests, and nobody would notice."""
+    installed: list[str] = []
+    monkeypatch.setattr("backline.lab.machine.install", lambda names, *_: installed.extend(names))
+    monkeypatch.setattr("shutil.which", lambda name, path: None if name == "zsh" else f"/x/{name}")
+    monkeypatch.setattr(tasks, "run_all", lambda steps, at_once=1: installed.append("then tests"))
+    tasks.unit(Context())
+    assert installed == ["zsh", "then tests"]

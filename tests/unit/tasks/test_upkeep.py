@@ -13,10 +13,12 @@ import backline.transport.playbook
 from backline import inventory
 from backline.inventory import Environment, Host
 from backline.provision import lock
-from backline.provision.recap import Recap
+from backline.provision.recap import Change, HostCount, Recap
 from backline.rollout import audit
 from backline.tasks import provision, records, upkeep
 from backline.tasks.converging import View
+from backline.tasks.run import run
+from backline.tasks.shell import shell
 from backline.transport.playbook import Ended
 
 HOSTS = ("db1", "db2", "stream1")
@@ -36,6 +38,8 @@ class Playbook:
         self.name, self.options = name, options
         recap = Recap(ended=True)
         recap.told.append("db1  restarted: patroni.service")
+        recap.hosts["db1"] = HostCount(ok=1, changed=1)
+        recap.changes["1"] = Change("Sort the hosts", "", ["db1"])
         return recap, Ended(0, False, "")
 
     @property
@@ -78,6 +82,16 @@ def test_what_is_no_unit_is_refused(playbook: Playbook, service: str) -> None:
     assert not playbook.options
 
 
+@pytest.mark.parametrize(
+    ("task", "words"), [(upkeep.restart, ()), (upkeep.patch, ()), (run, ("true",)), (shell, ())]
+)
+def test_what_may_hurt_asks_where_in_the_same_words(
+    playbook: Playbook, capsys: pytest.CaptureFixture[str], task: Any, words: tuple[str, ...]
+) -> None:
+    assert call(task, *words, on=" ", yes=3) == 1
+    assert "on which hosts? --on PATTERN says so" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("task", [upkeep.restart, upkeep.reboot, upkeep.patch])
 def test_without_hosts_or_with_a_typing_error_nothing_is_run(playbook: Playbook, task: Any) -> None:
     assert call(task, yes=3) == 1
@@ -101,6 +115,9 @@ def test_a_rehearsal_asks_nobody_and_tells_what_would_be_done(
     assert playbook.told["patch_reinstall"] == ["etcd-server"]
     events = [json.loads(row) for row in capsys.readouterr().out.splitlines()]
     assert "db1  restarted: patroni.service" in [e.get("text") for e in events]
+    # What would change is told of, and is no reason to end with 2: that there is work is no drift.
+    assert events[-1]["hosts"]["db1"]["changed"] == 1
+    assert "Sort the hosts" in [e.get("task") for e in events]
 
 
 @pytest.mark.parametrize("name", ["patch", "site"])

@@ -11,7 +11,7 @@ from calling import Captured, call, records
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operations"))
 
-from service_fleet import EDGES, OLD, SERVING, Fault, ServiceFleet
+from service_fleet import BROKERS, EDGES, OLD, SERVING, Fault, ServiceFleet
 
 import backline.tasks.operator
 from backline import inventory
@@ -19,7 +19,7 @@ from backline.inventory import Environment, Host
 from backline.tasks import jobs, workers
 from backline.transport.port import HostError
 
-GROUPS = {"edge": EDGES, "streaming": SERVING, "worker": ("worker1",)}
+GROUPS = {"edge": EDGES, "streaming": SERVING, "worker": ("worker1",), "broker": BROKERS}
 
 
 def letter(number: int, task: str = "music.record_play", **more: Any) -> dict[str, Any]:
@@ -56,6 +56,30 @@ def test_status_shows_pools_their_jobs_and_the_scheduler(
     pool, once = records(capsys)
     assert (pool["event"], pool["process"], pool["children"]) == ("pool", "plays", 2)
     assert (once["event"], once["active"]) == ("singleton", "active")
+
+
+def test_queues_are_those_of_all_brokers_and_celerys_own_when_they_hold_something(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.queues = {"dead": 3, "celery_delayed_7": 0, "celery_delayed_9": 4, "plays": 0}
+    assert call(workers.status) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.partition("QUEUE  ")[2].splitlines()[1:]] == [
+        "celery_delayed_9",
+        "dead",
+        "plays",
+    ]
+    assert call(workers.status, json=True) == 0
+    queues = [row for row in records(capsys) if row["event"] == "queue"]
+    assert {(row["name"], row["messages"], row["dead"]) for row in queues} == {
+        ("dead", 3, True),
+        ("celery_delayed_7", 0, False),
+        ("celery_delayed_9", 4, False),
+        ("plays", 0, False),
+    }
+    fleet.dead = {BROKERS[1]}
+    assert call(workers.status) == 0
+    assert f"queues: {BROKERS[1]}: " in capsys.readouterr().out
 
 
 def test_status_of_what_is_ill_ends_with_1(fleet: ServiceFleet, capsys: Captured) -> None:

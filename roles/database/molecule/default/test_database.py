@@ -195,6 +195,15 @@ def test_roles_grants_and_extensions_are_the_inventory_s(host, query):
     assert superuser(host, "select has_database_privilege('exporter', 'jukebox', 'connect')") == "f"
 
 
+def test_what_statements_cost_is_kept_without_their_literals(host, query):
+    assert query("select 'an album nobody should see'").rc == 0
+    reader = "psql -h /run/postgresql -U backline_reader postgres -tAc"
+    found = host.check_output(f"{reader} 'select query from pg_stat_statements'")
+    assert "select $1" in found and "an album" not in found
+    # The role has just set passwords.
+    assert not [line for line in found.splitlines() if line.upper().startswith("ALTER USER")]
+
+
 def test_an_exporter_signs_in_by_who_it_is(host):
     psql = "psql -h /run/postgresql -U exporter postgres -tAc"
     assert host.check_output(f"runuser -u daemon -- {psql} 'select 1'") == "1"
