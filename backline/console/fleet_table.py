@@ -156,7 +156,7 @@ def notes(row: Row, shown: set[str], again: bool) -> list[str]:
     """What matters of a row beside its columns; `again`: an earlier row has told of its host."""
     if row.error is not None:
         return [row.error]
-    found = ["drained"] if row.drained and not again else []
+    found = [_drained(row)] if row.drained and not again else []
     if row.lease:
         found.append(f"leased to {row.lease.get('holder')}")
     if row.state not in (None, "good"):
@@ -176,6 +176,11 @@ def notes(row: Row, shown: set[str], again: bool) -> list[str]:
     elif not again and row.hostctl is not None:
         found.append(f"hostctl {row.hostctl} is too old to say more")
     return found
+
+
+def _drained(row: Row) -> str:
+    by = row.drained_by if row.drained_by != row.upkeep else None  # that is told of by itself
+    return f"drained by {by}" if by else "drained"
 
 
 def _cell(column: Column, row: Row, again: bool) -> str:

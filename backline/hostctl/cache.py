@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from . import record
+from . import listener, record
 from .errors import HostctlError, UsageError
 from .host import Host
 from .names import Request
@@ -43,13 +43,24 @@ def cache(host: Host, request: Request) -> dict[str, object]:
     if action == "purge":
         record.announce(host, request, "begin", action=action, paths=request.fields["paths"])
     host.yield_cpu()
+    with listener.listened():
+        files, size, seen = _look_through(str(folder), wanted, end, action == "purge", host)
+    if action == "purge":
+        record.announce(host, request, "done", action=action, files=files)
+    return {"files": files, "bytes": size, "seen": seen}
+
+
+def _look_through(
+    folder: str, wanted: re.Pattern[str], end: float, purge: bool, host: Host
+) -> tuple[int, int, int]:
+    """(files, their bytes, how many were looked at). Raises `HostctlError` (deadline)."""
     seen = files = size = 0
-    for fd, name in _files(str(folder)):
+    for fd, name in _files(folder):
         if seen % 100 == 0 and host.boottime() >= end:
             raise HostctlError(
                 "deadline",
                 f"not all of the cache was looked through in time: {files} of {seen} files were "
-                f"{'dropped' if action == 'purge' else 'meant'}",
+                f"{'dropped' if purge else 'meant'}",
                 "give it more time",
             )
         seen += 1
@@ -57,11 +68,9 @@ def cache(host: Host, request: Request) -> dict[str, object]:
         if found is None or not wanted.fullmatch(found[0]):
             continue
         files, size = files + 1, size + found[1]
-        if action == "purge":
+        if purge:
             _drop(fd, name)
-    if action == "purge":
-        record.announce(host, request, "done", action=action, files=files)
-    return {"files": files, "bytes": size, "seen": seen}
+    return files, size, seen
 
 
 def _wanted(request: Request, location: str) -> re.Pattern[str]:

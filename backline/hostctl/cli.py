@@ -138,14 +138,17 @@ def perform(host: Host, verb: str, rest: list[str]) -> tuple[int, dict[str, Any]
 
 
 def _run(host: Host, request: Request) -> dict[str, object]:
+    import contextlib
     import importlib
 
+    from . import listener
     from .verbs import VERBS
 
     os.umask(0o022)
     verb = VERBS[request.verb]
     module = importlib.import_module(f".{verb.module}", __package__)
-    answer: dict[str, object] = getattr(module, verb.function)(host, request)
+    with contextlib.nullcontext() if verb.changes else listener.listened():
+        answer: dict[str, object] = getattr(module, verb.function)(host, request)
     return answer
 
 

@@ -25,6 +25,8 @@ SYNC = ("sync_standby", "quorum_standby")
 GOOD = ("running", "streaming")
 PRIMARY = ("primary", "master")
 LOOK_WITHIN = 3.0
+ENDS_WITH_US = "-c client_connection_check_interval=2000"
+"""For PGOPTIONS: a statement whose psql was killed ends; PostgreSQL would finish it otherwise."""
 
 
 class Settings(NamedTuple):

@@ -26,6 +26,8 @@ from .errors import HostctlError
 from .host import Host
 from .names import Request, is_release
 
+UPKEEP = "/var/lib/backline/upkeep"  # of playbooks/tasks/patch/mark.yml
+
 
 def facts(host: Host, request: Request) -> dict[str, object]:
     """The verb `facts`: what a preflight wants to know of a host, in one question.
@@ -51,6 +53,8 @@ def facts(host: Host, request: Request) -> dict[str, object]:
         "disk_free": room.f_bavail * room.f_frsize,
         "inodes_free": room.f_favail,
         "drained": _drained(host),
+        "drained_by": _named(host, FLAG),
+        "upkeep": _named(host, UPKEEP),
         "balancer": haproxy.there(host),
         "apps": {name: _app_facts(host, name) for name in settings.apps(host)},
         **more,
@@ -96,6 +100,16 @@ def _own_digest() -> str | None:
 
 def _drained(host: Host) -> bool:
     return host.path(FLAG).exists()
+
+
+def _named(host: Host, path: str) -> str | None:
+    """The run whose name is in a file; None without one, or for a file that somebody made by hand."""
+    try:
+        with host.path(path).open(encoding="utf-8", errors="replace") as file:
+            said = file.readline(200).strip()
+    except OSError:
+        return None
+    return said if said and said.isprintable() else None
 
 
 def _app_facts(host: Host, name: str) -> dict[str, object]:

@@ -10,9 +10,10 @@ import json
 import pkgutil
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from . import commands, record, scale, settings, state, units
+from . import commands, listener, record, scale, settings, state, units
 from .celery_program import MARK
 from .errors import HostctlError, UsageError
 from .host import Host
@@ -46,7 +47,9 @@ def jobs(host: Host, request: Request) -> dict[str, object]:
     app = settings.app(host, request.app())
     found = pools(host, app)
     if action == "status":
-        return _status(host, app, found, request.seconds("patience", 2.0, minimum=0.1, maximum=30))
+        patience = request.seconds("patience", 2.0, minimum=0.1, maximum=30)
+        with listener.listened():
+            return _status(host, app, found, patience)
     if not found:
         raise HostctlError(
             "no_celery", f"no Celery pool of {app.name} is live here", "ask a worker host"
@@ -56,7 +59,8 @@ def jobs(host: Host, request: Request) -> dict[str, object]:
         "requeue": _of_letters,
         "revoke": _of_job,
     }[action](request)
-    answer = _ask(host, app, found[0], {**asked, "action": action})
+    with listener.listened() if action == "dead" else nullcontext():
+        answer = _ask(host, app, found[0], {**asked, "action": action})
     if action == "requeue":
         record.announce(host, request, "done", action=action, moved=answer.get("moved"))
     elif action == "revoke" and not asked["dry"]:

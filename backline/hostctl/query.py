@@ -6,7 +6,7 @@ owns anything, nor is a superuser: no statement of theirs reaches the host's fil
 
 from __future__ import annotations
 
-from . import record
+from . import cluster, listener, record
 from .cluster import Settings
 from .errors import HostctlError, UsageError
 from .host import Host
@@ -30,7 +30,7 @@ def run(host: Host, settings: Settings, request: Request) -> dict[str, object]:
     argv += ["--csv"] if form == "csv" else []
     argv += [f"--host={settings.socket_dir}", f"--port={settings.port}", f"--username={role}"]
     record.announce(host, request, "done", action="query", role=role, sql=statement[:500])
-    options = f"-c statement_timeout={int(seconds * 1000)}"
+    options = f"-c statement_timeout={int(seconds * 1000)} {cluster.ENDS_WITH_US}"
     if not write:
         options += " -c default_transaction_read_only=on"
     environment = {
@@ -40,9 +40,9 @@ def run(host: Host, settings: Settings, request: Request) -> dict[str, object]:
         "PGOPTIONS": options,
         "PGAPPNAME": "fab db.psql",
     }
-    ended = host.run(
-        [*argv, f"--dbname={name}", f"--command={statement}"], timeout=seconds + 5, env=environment
-    )
+    argv += [f"--dbname={name}", f"--command={statement}"]
+    with listener.listened():
+        ended = host.run(argv, timeout=seconds + 5, env=environment)
     if ended.status is None:
         raise HostctlError("deadline", f"it took longer than {seconds:g} s and was ended")
     if ended.status != 0:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 
-from . import record
-from .cluster import Patroni, Settings
+from . import listener, record
+from .cluster import ENDS_WITH_US, Patroni, Settings
 from .errors import HostctlError, Refused, UsageError
 from .host import Host
 from .names import Request
@@ -62,8 +62,9 @@ def signal(host: Host, settings: Settings, request: Request) -> dict[str, object
 def vacuum(host: Host, settings: Settings, request: Request) -> dict[str, object]:
     """VACUUM (ANALYZE) of one table on the leader, never FULL, as gently as autovacuum. Returns {seconds}.
 
-    It gives up when it cannot have the table within 5 s. Raises `Refused` (not_leader), `HostctlError`
-    (sql_failed, deadline).
+    It gives up when it cannot have the table within 5 s, and ends when nobody waits for it any more: what it
+    did until then is kept, and a table is never the worse for it. Raises `Refused` (not_leader),
+    `HostctlError` (sql_failed, deadline).
     """
     database = _identifier(request, "database")
     schema, table = _identifier(request, "schema"), _identifier(request, "table")
@@ -80,7 +81,8 @@ def vacuum(host: Host, settings: Settings, request: Request) -> dict[str, object
     began = host.boottime()
     try:
         sql = f"vacuum (analyze) {_quoted(schema)}.{_quoted(table)}"
-        _psql(host, settings, database, sql, seconds)
+        with listener.listened():
+            _psql(host, settings, database, sql, seconds)
     except HostctlError as error:
         record.announce(host, request, "failed", error=error.code, **what)
         raise
@@ -99,7 +101,7 @@ def _psql(host: Host, settings: Settings, database: str, sql: str, seconds: floa
         "LANG": "C.UTF-8",
         "HOME": "/",
         "PGDATABASE": database,  # not --dbname, which takes a name with a = for a connection string
-        "PGOPTIONS": f"{options} -c vacuum_cost_delay=2",
+        "PGOPTIONS": f"{options} -c vacuum_cost_delay=2 {ENDS_WITH_US}",
         "PGAPPNAME": OURS,
     }
     ended = host.run(

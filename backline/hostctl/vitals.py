@@ -28,6 +28,7 @@ def vitals(host: Host) -> dict[str, object]:
         "reboot": _reboot,
         "upgrades": upgrades.known,
         "failed_units": _failed_units,
+        "held_back": _held_back,
         "certificates": certificates.known,
         "database": tiers.database,
         "broker": tiers.broker,
@@ -41,6 +42,13 @@ def _or_none(host: Host, look: Callable[[Host], object]) -> object:
         return look(host)
     except (OSError, ValueError, LookupError, HostctlError):
         return None
+
+
+def _held_back(host: Host) -> bool:
+    """Whether packages that are installed may not start their daemons: by a playbook that is at work on
+    them, or was cut off there. It writes just this; roles/base/files/take_up_dpkg.sh takes it away."""
+    path = host.path("/usr/sbin/policy-rc.d")
+    return path.exists() and path.read_text().strip() == "#!/bin/sh\nexit 101"
 
 
 def _load(host: Host) -> dict[str, object]:

@@ -154,6 +154,16 @@ def signing(path: str, public: str, signers: Iterable[str]) -> Finding:
     )
 
 
+def unended(killed: str) -> Finding:
+    """Whether the last run of Ansible from this checkout came to its end; `killed` tells of it, if not."""
+    if not killed:
+        return Finding(
+            "runs", OK, "the last provision, patch, restart or reboot from here has ended"
+        )
+    hint = "the same command goes on; fab status shows hosts that it left drained"
+    return Finding("runs", WARN, killed, hint)
+
+
 def pinned(place: str, missing: Sequence[str], count: int, env: str) -> Finding:
     """Whether every host has a key in known_hosts."""
     if not missing:

@@ -8,6 +8,9 @@ from typing import Any
 
 from backline.operations.status import Row
 
+OF_ANSIBLE = ("patch-", "rotate-", "leave-")
+"""How runs of playbooks are called: they take a lease for as long as they may need, and renew none."""
+
 
 @dataclass
 class Held:

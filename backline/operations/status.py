@@ -16,7 +16,9 @@ DEADLINE = 25.0
 class Row:
     """One host's state. `error` says why it could not be asked; then the rest is empty.
 
-    `unfinished`: a run that has not ended here. `quarantine`: why the host was left behind, if so.
+    `drained_by`: the run that drained it, if that is known. `upkeep`: the restart, reboot or patch
+    that has begun here and not ended. `unfinished`: a run that has not ended here. `quarantine`: why
+    the host was left behind, if so.
     `vitals`: None when its hostctl is too old to tell them. `trouble`: why an app cannot be told of.
     """
 
@@ -30,6 +32,8 @@ class Row:
     releases: tuple[Mapping[str, Any], ...] = ()
     lease: Mapping[str, Any] | None = None
     drained: bool = False
+    drained_by: str | None = None
+    upkeep: str | None = None
     error: str | None = None
     hint: str | None = None
     reachable: bool = True
@@ -63,6 +67,10 @@ class Row:
             found.append(f"in quarantine: {self.quarantine.get('why')}")
         if self.unfinished and not self.lease:
             found.append(f"run {self.unfinished} is not finished")
+        if self.upkeep:
+            found.append(
+                f"{self.upkeep} is at work, or ended half way: then the same command again"
+            )
         return found + (self.vitals.troubles if self.vitals else [])
 
     def as_json(self) -> dict[str, Any]:
@@ -73,6 +81,8 @@ class Row:
         content |= {
             "reachable": True,
             "drained": self.drained,
+            "drained_by": self.drained_by,
+            "upkeep": self.upkeep,
             "hostctl": self.hostctl,
             "vitals": self.vitals.raw if self.vitals else None,
             "troubles": self.troubles,
@@ -159,6 +169,8 @@ def rows_of(host: str, groups: tuple[str, ...], facts: Answer) -> list[Row]:
         host,
         groups,
         drained=bool(facts.get("drained")),
+        drained_by=facts.get("drained_by"),
+        upkeep=facts.get("upkeep"),
         hostctl=facts.get("hostctl"),
         vitals=vitals_of(facts),
     )

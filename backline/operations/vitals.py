@@ -38,7 +38,8 @@ class Vitals:
     """A host's vital signs; None where it does not know.
 
     `load` is the average over a minute, `memory` the share in use, `uptime` seconds, `security` how
-    many security upgrades wait, `ends_in` the days that the certificate which ends first has left.
+    many security upgrades wait, `held_back`: packages may not start their daemons, `ends_in` the days
+    that the certificate which ends first has left.
     """
 
     load: float | None = None
@@ -50,6 +51,7 @@ class Vitals:
     security: int | None = None
     upgrades: int | None = None
     failed_units: tuple[str, ...] = ()
+    held_back: bool = False
     ends_in: float | None = None
     ends_first: str = ""
     unreadable: tuple[str, ...] = ()
@@ -85,6 +87,8 @@ class Vitals:
     def troubles(self) -> list[str]:
         """What somebody on call should see."""
         found = [f"{unit} failed" for unit in self.failed_units]
+        if self.held_back:
+            found.append("a playbook is at work on its packages, or was cut off there")
         found += [_full(disk) for disk in self.disks if disk.used >= DISK_FULL]
         found += [f"{d.place} runs out of inodes" for d in self.disks if _few(d)]
         if self.memory is not None and self.memory >= MEMORY_FULL:
@@ -147,6 +151,7 @@ def vitals_of(facts: Mapping[str, Any]) -> Vitals | None:
         security=upgrades.get("security"),
         upgrades=upgrades.get("all"),
         failed_units=tuple(told.get("failed_units") or ()),
+        held_back=bool(told.get("held_back")),
         ends_in=ends_in,
         ends_first=ends_first,
         unreadable=tuple(e["name"] for e in told.get("certificates") or () if "trouble" in e),

@@ -1,6 +1,8 @@
-"""Keeps two runs on the same environment from the same checkout apart.
+"""Keeps two runs on the same environment from the same checkout apart, and tells of one that was cut off.
 
-The kernel holds the lock (flock) for as long as the process lives: a holder that died blocks nobody.
+The kernel holds the lock (flock) for as long as the process lives: a holder that died blocks nobody. A run
+that changes hosts is written down beside it until it ends, so that the next one, `fab status` and
+`fab doctor` can tell of one that did not come to its end.
 """
 
 from __future__ import annotations
@@ -10,13 +12,43 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from backline.errors import BacklineError, Exit
 
 
+@dataclass(frozen=True)
+class Begun:
+    """A run that changes hosts. `command` is what was typed, `since` when, in UTC."""
+
+    run: str
+    actor: str
+    since: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"`{self.command}` by {self.actor}, begun {self.since}, was cut off"
+
+
+class Held:
+    """The lock, while it is ours. `before`: the run that did not come to its end, if there is one."""
+
+    def __init__(self, folder: Path, env: str) -> None:
+        self.before = unended(folder, env)
+        self._path = _begun(folder, env)
+
+    def begin(self, begun: Begun) -> None:
+        """From here on hosts are changed."""
+        self._path.write_text(json.dumps(asdict(begun)), encoding="utf-8")
+
+    def end(self) -> None:
+        """All that was to be done is done, or has failed and said so."""
+        self._path.unlink(missing_ok=True)
+
+
 @contextmanager
-def held(folder: Path, env: str, actor: str, since: str) -> Iterator[None]:
+def held(folder: Path, env: str, actor: str, since: str) -> Iterator[Held]:
     """Holds environment `env`'s lock; BacklineError (5) naming the holder when another has it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{env}.lock"
@@ -35,9 +67,38 @@ def held(folder: Path, env: str, actor: str, since: str) -> Iterator[None]:
         os.pwrite(
             descriptor, json.dumps({"pid": os.getpid(), "actor": actor, "since": since}).encode(), 0
         )
-        yield
+        yield Held(folder, env)
     finally:
         os.close(descriptor)
+
+
+def unended(folder: Path, env: str) -> Begun | None:
+    """The last run that changed hosts from this checkout, unless it came to its end; it may be at work."""
+    try:
+        return Begun(**json.loads(_begun(folder, env).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def killed(folder: Path, env: str) -> Begun | None:
+    """The last run that changed hosts from this checkout, if it was cut off: it is not at work any more."""
+    return None if at_work(folder, env) else unended(folder, env)
+
+
+def at_work(folder: Path, env: str) -> bool:
+    """Whether a run from this checkout has the environment's lock just now."""
+    try:
+        with (folder / f"{env}.lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def _begun(folder: Path, env: str) -> Path:
+    return folder / f"{env}.begun"
 
 
 def _holder(path: Path) -> str:

@@ -100,7 +100,7 @@ def sittings(audit: Iterable[Entry], journals: Mapping[str, Sequence[Entry]]) ->
 
 
 def commands(audit: Iterable[Entry]) -> list[dict[str, Any]]:
-    """What `fab run`, `fab shell` and programs ran on hosts, oldest first, as NDJSON lines.
+    """What `fab run`, `fab shell`, programs and playbooks ran on hosts, oldest first, as NDJSON lines.
 
     `exit_code` and what follows are null for a command whose operator was killed.
     """

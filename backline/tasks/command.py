@@ -23,7 +23,7 @@ def say(text: str) -> None:
 
 def fail(error: BacklineError) -> NoReturn:
     """Prints what happened, where, what state things are in and what to do, and exits."""
-    with suppress(BrokenPipeError):  # nobody reads it; the exit code still tells
+    with suppress(OSError):  # nobody reads it, or the terminal is gone; the exit code still tells
         print(f"error: {error.message}", file=sys.stderr)
         for label, text in (
             ("hosts", ", ".join(error.hosts)),
@@ -49,7 +49,8 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
             except BacklineError as error:
                 fail(error)
             except KeyboardInterrupt:
-                print("interrupted: run the same command again to go on", file=sys.stderr)
+                with suppress(OSError):
+                    print("interrupted: run the same command again to go on", file=sys.stderr)
                 sys.exit(INTERRUPTED)
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]

@@ -23,11 +23,13 @@ FRAME_SECONDS = 0.2
 class View:
     """Shows one run; `quiet` leaves out the changes and the plays while it runs.
 
-    When nobody reads any more, the run goes on: Ansible would be cut off in the middle of a task.
+    When nobody reads any more, or the terminal is gone, the run goes on: Ansible would be cut off in the
+    middle of a task.
     """
 
     def __init__(self, as_json: bool, diff: bool) -> None:
         self.as_json, self.diff, self.quiet = as_json, diff, False
+        self.hosts: list[str] = []
         self.console = console()
         self.began = self._drawn = time.monotonic()
         self._live: Live | None = None
@@ -44,16 +46,25 @@ class View:
 
     def __exit__(self, *exception: object) -> None:
         if self._live:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
             self._live = None
 
     def start(self, playbook: str, env: str, hosts: list[str], check: bool) -> None:
         """Says what is about to run."""
+        self.hosts = hosts
         if self.as_json:
             self._json("start", playbook=playbook, env=env, hosts=hosts, check=check)
         else:
             mode = " in check mode" if check else ""
             self._say(f"{playbook} on {len(hosts)} hosts of {env}{mode}", "bold")
+
+    def cut_off(self, what: str) -> None:
+        """Tells of the run before, which did not come to its end."""
+        if self.as_json:
+            self._json("cut_off", text=what)
+        else:
+            self._say(f"  {what}: hosts keep what it did", "yellow")
 
     def would_run(self, argv: list[str]) -> None:
         """For a dry run: the command in Ansible's own words."""
@@ -77,7 +88,8 @@ class View:
                 self._say(f"  {recap.play} ({time.monotonic() - self.began:.0f} s)")
         if self._live and time.monotonic() - self._drawn > FRAME_SECONDS:
             self._drawn = time.monotonic()
-            self._live.update(self._table(recap), refresh=True)
+            with suppress(OSError):
+                self._live.update(self._table(recap), refresh=True)
 
     def summary(self, recap: Recap, check: bool) -> None:
         """What changed where, what failed, and how long it took."""
@@ -184,11 +196,11 @@ class View:
         return table
 
     def _say(self, what: str | Table, style: str | None = None) -> None:
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             self.console.print(what, style=style, markup=False)
 
     def _json(self, event: str, **fields: Any) -> None:
-        with suppress(BrokenPipeError):
+        with suppress(OSError):
             line({"schema_version": 1, "event": event, **fields})
 
 

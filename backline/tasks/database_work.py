@@ -186,8 +186,8 @@ def vacuum(
             raise BacklineError(
                 "interrupted",
                 hosts=[host],
-                state=f"the vacuum goes on there by itself, {seconds} s at most; it is in nobody's way",
-                hint="fab db.slow shows it, fab db.kill ends it",
+                state="the vacuum there ends within seconds; what it did is kept",
+                hint="the same command again",
                 exit_code=Exit.INTERRUPTED,
             ) from None
         now = tables.find(hosts, host, who, chosen.database, f"{chosen.schema}.{chosen.name}")

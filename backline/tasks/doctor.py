@@ -96,11 +96,13 @@ def _program(name: str) -> bool:
 
 def _of_environment(fleet: Environment) -> Iterator[Finding]:
     from backline.operations import doctor as judge
+    from backline.tasks.provision import killed
 
     named = dict.fromkeys(host.key_file for host in fleet.hosts.values() if host.key_file)
     yield from judge.keys([_key_file(Path(path)) for path in named], _agent())
     yield judge.signing(*_signing_key(), fleet.allowed_signers)
     yield _pinned(fleet)
+    yield judge.unended(killed(fleet))
     yield _variables(fleet)
 
 

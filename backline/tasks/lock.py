@@ -123,14 +123,23 @@ def release(
                 f"{held.holder} is at work on run {held.run}",
                 hosts=names,
                 state="nothing was changed",
-                hint="fab deploy.pause or fab deploy.abort tells that run; --force with --message "
-                "takes its lease all the same, and leaves hosts as they are at that moment",
+                hint=_instead(held.run)
+                + "; --force with --message takes its lease all the same, and "
+                "leaves hosts as they are at that moment",
                 exit_code=Exit.LEASE_HELD,
             )
         if dry_run:
             return
         insist(fleet, len(names), yes, json)
         _free(hosts, held, message, json)
+
+
+def _instead(run: str) -> str:
+    from backline.operations import locks
+
+    if run.startswith(locks.OF_ANSIBLE):
+        return f"ask who began it: {run}"
+    return "fab deploy.pause or fab deploy.abort tells that run"
 
 
 def _look(fleet: Environment, hosts: SshFleet, on: str) -> tuple[list[Row], list[str]]:

@@ -58,7 +58,7 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
                 body(c, *words, **flags)
             except BacklineError as error:
                 if flags.get("json"):
-                    with suppress(BrokenPipeError):  # the message and the code still matter
+                    with suppress(OSError):  # the message and the code still matter
                         _print_json(error)
                 raise
 
@@ -189,4 +189,15 @@ def _print_json(error: BacklineError) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        hung_up()
     raise KeyboardInterrupt
+
+
+def hung_up(number: int = 0, frame: FrameType | None = None) -> None:
+    """The terminal is going away. The shell and the kernel each say so: the second time it breaks off
+    nothing, so that what was begun can be tidied up in peace."""
+    from backline.tasks import pipe
+
+    signal.signal(signal.SIGHUP, hung_up)
+    pipe.drop_terminal()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from backline.errors import BacklineError, Exit
+from backline.operations.locks import OF_ANSIBLE
 from backline.tasks import operator
 from backline.tasks.command import say
 from backline.tasks.operator import new_run
@@ -79,8 +80,11 @@ def is_alive(
 ) -> bool:
     """Whether somebody renews the lease of a run: watched for as long as two renewals take.
 
-    False at once when it was started on this machine and does not run any more.
+    False at once when it was started on this machine and does not run any more. A playbook renews nothing:
+    one that was started elsewhere counts as alive.
     """
+    if run.startswith(OF_ANSIBLE):
+        return not _killed_here(fleet, run)
     if holder == new_run(app, "").actor and _gone_from_here(fleet, run):
         return False
     clock = operator.clock()
@@ -120,6 +124,18 @@ def _ended(hosts: SshFleet, found: Found) -> bool:
     )
     runs = [o.value["run"] for o in outcomes.values() if o.value and o.value.get("run")]
     return bool(runs) and all(run["ended"] for run in runs if run["run"] == found.run)
+
+
+def _killed_here(fleet: Environment, run: str) -> bool:
+    """True when a playbook was started on this machine, and does not run any more."""
+    from backline.provision import lock
+    from backline.tasks.provision import kept
+
+    found = lock.killed(kept(), fleet.name)
+    if found is None or not run.endswith(found.run):
+        say("a playbook renews no lease: whether it is at work cannot be seen from here")
+        return False
+    return True
 
 
 def _gone_from_here(fleet: Environment, run: str) -> bool:

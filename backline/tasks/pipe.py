@@ -7,10 +7,13 @@ that changes hosts goes on unheard (console.Narrator, converging.View): half a d
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 import select
 import signal
+import stat
 import sys
+from contextlib import suppress
 from types import TracebackType
 
 ENDED = 128 + signal.SIGPIPE
@@ -37,9 +40,31 @@ def _unread(descriptor: int) -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
+def drop_terminal() -> None:
+    """Sends to nowhere what would go to a terminal that is gone: an error in the middle of tidying up is
+    what nobody could read, and would break that off."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode):
+                poll.register(descriptor, 0)
+    for descriptor, event in poll.poll(0):
+        if event & (select.POLLERR | select.POLLHUP):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+
+
+def _hung_up(error: OSError) -> bool:
+    """True when it was a terminal that is gone."""
+    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
+
+
 def _let_go() -> None:
     """Drops what nobody will read, or Python complains of it when it ends, and with its own code."""
     try:
         print(end="", flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and not _hung_up(error):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

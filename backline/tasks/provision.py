@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -14,6 +16,7 @@ from backline.tasks.operator import (
     YES_HELP,
     confirm,
     environment,
+    new_run,
     operation,
 )
 
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backline.inventory import Environment
+    from backline.provision.lock import Begun
     from backline.provision.recap import Recap
     from backline.tasks.converging import View
+    from backline.transport.commandlog import Ended as Told
     from backline.transport.playbook import Ended
 
 LIMIT_NAMES = 200
@@ -152,29 +157,95 @@ def _options(on: str, hosts: list[str], tags: str, check: bool, diff: bool) -> l
 def run(
     fleet: Environment, playbook: str, options: list[str], stock: bool, view: View
 ) -> tuple[Recap, Ended]:
-    import getpass
-    from datetime import UTC, datetime
-
+    """Runs a playbook under the environment's lock. One that changes hosts is in the audit trail before it
+    begins, and told of by the next run, `fab status` and `fab doctor` if it is cut off."""
     from backline import places
     from backline.provision import lock
     from backline.provision.recap import Recap
     from backline.tasks.steps import mitogen
     from backline.transport import playbook as transport
 
-    recap, path, folder = Recap(), places.root() / _path(playbook), places.cache() / "provision"
-    since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    with lock.held(folder, fleet.name, getpass.getuser(), since), view:
+    recap, path = Recap(), places.root() / _path(playbook)
+    begun = _begun()
+    changes = "--check" not in options
+    locked = lock.held(kept(), fleet.name, begun.actor, begun.since)
+    with locked as held, _recorded(fleet, begun, view, changes) as told, view:
+        if held.before is not None:
+            view.cut_off(str(held.before))
         if path.stem in OF_ROLES:
-            _preflight(fleet, path, options, folder)
+            _preflight(fleet, path, options, kept())
+        if changes:
+            held.begin(begun)
         ended = transport.run(
             path,
             fleet.folder,
             cwd=places.root(),
-            options=options,
+            options=[*options, *_who(path.stem, begun, held.before)],
             env={} if stock else mitogen(),
             take=lambda event: view.take(recap, event),
         )
+        code = Exit.INTERRUPTED if ended.interrupted else Exit.ERROR if ended.code else Exit.DONE
+        # A host that went silent in the middle of patch.yml keeps that run's lease.
+        lost = path.stem == "patch" and recap.unreachable()
+        if changes and not ended.interrupted and not lost:
+            held.end()
+        told(int(code), [*recap.failed(), *recap.unreachable()])
     return recap, ended
+
+
+def kept() -> Path:
+    """Where runs keep what the next one has to know."""
+    from backline import places
+
+    return places.cache() / "provision"
+
+
+def killed(fleet: Environment) -> str:
+    """Which run from here did not come to its end, and is not at work; empty when all did."""
+    from backline.provision import lock
+
+    found = lock.killed(kept(), fleet.name)
+    return str(found) if found else ""
+
+
+def _begun() -> Begun:
+    import shlex
+    import sys
+    from datetime import UTC, datetime
+
+    from backline.provision.lock import Begun
+
+    run = new_run("", "")
+    since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Begun(run.id, run.actor, since, shlex.join(["fab", *sys.argv[1:]]))
+
+
+@contextmanager
+def _recorded(fleet: Environment, begun: Begun, view: View, changes: bool) -> Iterator[Told]:
+    """The audit trail, for a run that changes something."""
+    from backline.transport import commandlog
+
+    if not changes:
+        yield lambda code, failed: None
+        return
+    what = {"command": begun.command, "on": ",".join(view.hosts), "sudo": False}
+    who = {"run": begun.run, "actor": begun.actor, "message": ""}
+    with commandlog.recorded(fleet.name, who, what, view.hosts) as told:
+        yield told
+
+
+def _who(playbook: str, begun: Begun, before: Begun | None) -> list[str]:
+    """What patch.yml tells the hosts: whose run this is, and whose leases are nobody's any more."""
+    import json
+
+    if playbook != "patch":
+        return []
+    told = {
+        "patch_run": f"patch-{begun.run}",
+        "patch_holder": begun.actor,
+        "patch_killed": f"patch-{before.run}" if before else "",
+    }
+    return ["-e", json.dumps(told)]
 
 
 def check_variables(fleet: Environment) -> None:
@@ -184,9 +255,8 @@ def check_variables(fleet: Environment) -> None:
     """
     from backline import places
 
-    folder = places.cache() / "provision"
-    folder.mkdir(exist_ok=True)
-    _preflight(fleet, places.root() / _path("site"), [], folder)
+    kept().mkdir(exist_ok=True)
+    _preflight(fleet, places.root() / _path("site"), [], kept())
 
 
 def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path) -> None:

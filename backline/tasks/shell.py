@@ -21,6 +21,7 @@ from backline.tasks.operator import (
     YES_HELP,
     confirm,
     environment,
+    hung_up,
     operation,
     required,
 )
@@ -258,4 +259,6 @@ def _tell(error: BacklineError) -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGHUP:
+        hung_up()
     sys.exit(int(Exit.INTERRUPTED))

@@ -52,6 +52,7 @@ def status(
     """
     from backline import console, selection
     from backline.operations.status import is_mixed
+    from backline.tasks.provision import killed
 
     if interval <= 0 or times < 0:
         raise BacklineError("--interval is more than 0 seconds, --times is not negative")
@@ -77,6 +78,8 @@ def status(
         for app, releases in is_mixed(looks.rows).items():
             names = ", ".join(sorted(str(release) for release in releases))
             say(f"{app} runs in {len(releases)} releases: {names}")
+        if unended := killed(fleet):
+            say(f"{unended}: the same command goes on")
     _refuse_dead(looks.rows)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         "env": ENV_HELP,
         "limit": "so many of the newest runs; 0: all of them",
         "run": "one run's events: its ID, the beginning of it, or `latest`",
-        "commands": "list what was run with `fab run` and `fab shell` instead",
+        "commands": "list what was run with `fab run`, `fab shell` and by playbooks instead",
         "json": JSON_HELP,
     },
 )
@@ -37,7 +37,8 @@ def show(
 
     With --run: what happened in one run, event by event. With --commands: what was run on hosts. It
     reads this checkout's .backline/ENV/ alone and asks no host. Restarts, reboots, patch and provision
-    runs are Ansible's and not in it. The exit code is 1 when the journal of the run is damaged.
+    runs are Ansible's: they are among the commands. The exit code is 1 when the journal of the run is
+    damaged.
 
     Examples:
         fab audit --env production

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
+import shlex
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from backline.transport import leash
 
 GRACE_SECONDS = 10.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -41,7 +42,8 @@ def run(
 
     ansible-runner wants a folder for its files (among them the environment it started Ansible with).
     It gets one that only we can read, which is gone when the run is over, and keeps no event in it.
-    A signal to end is passed on to Ansible; what has not ended after some seconds is killed.
+    A signal to end is passed on to Ansible; what has not ended after some seconds is killed. When we are
+    killed ourselves, `leash` does all that.
     """
     import ansible_runner
 
@@ -66,14 +68,15 @@ def run(
             private_data_dir=str(folder),
             project_dir=str(cwd),
             ident="run",
-            playbook=str(playbook),
+            binary=sys.executable,
             inventory=str(inventory),
-            cmdline=_quoted(options),
+            cmdline=shlex.join([leash.__file__, *options, str(playbook)]),
             envvars={
                 **env,
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
                 "ANSIBLE_CONFIG": os.environ.get("ANSIBLE_CONFIG", str(cwd / "ansible.cfg")),
                 "ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder / "ssh"),
+                leash.FOLDER: str(folder),
             },
             settings={
                 "pexpect_timeout": 1,
@@ -87,8 +90,7 @@ def run(
         )
         return Ended(int(done.rc), interruption.since is not None, "\n".join(said).strip())
     finally:
-        _close_masters(folder / "ssh")
-        shutil.rmtree(folder, ignore_errors=True)
+        leash.close(folder)
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -112,22 +114,3 @@ class _Interruption:
         if self.since is None:
             return False
         return not self.ansible or time.monotonic() - self.since > GRACE_SECONDS
-
-
-def _quoted(options: Sequence[str]) -> str:
-    import shlex
-
-    return shlex.join(options)
-
-
-def _close_masters(folder: Path) -> None:
-    """Ends the SSH connections that Ansible keeps open for its next task."""
-    for socket in folder.glob("*") if folder.is_dir() else ():
-        subprocess.run(
-            ["ssh", "-O", "exit", "-o", f"ControlPath={socket}", "any"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-            timeout=GRACE_SECONDS,
-        )

@@ -1,8 +1,10 @@
-"""Takes this host out of its balancers, or puts it back: `host_drain.py on|off|leave APP RUN SECONDS WHY`.
+"""Takes this host out of its balancers, or puts it back:
+`host_drain.py on|off|leave APP RUN SECONDS WHY [HOLDER [KILLED]]`.
 
 `on` takes the app's lease for at most SECONDS, so that no deploy changes the host meanwhile, and says
 drain; the flag also outlives a reboot. `off` puts the host back and returns the lease; `leave` returns
-the lease and keeps the host out. A host that somebody else had drained stays drained.
+the lease and keeps the host out. A host that somebody else had drained stays drained. The lease of the run
+KILLED is nobody's any more.
 Standard library only: it runs on the host. Prints one JSON object; exit 1 with the reason on stderr.
 """
 
@@ -38,14 +40,26 @@ def ours(run: str) -> bool:
     return FLAG.exists() and FLAG.read_text().startswith(run.partition("-")[0] + "-")
 
 
-def main(action: str, app: str, run: str, seconds: str, why: str) -> dict[str, object]:
-    who = {"app": app, "run": run, "actor": "ansible", "message": why}
+def main(
+    action: str,
+    app: str,
+    run: str,
+    seconds: str,
+    why: str,
+    holder: str = "ansible",
+    killed: str = "",
+) -> dict[str, object]:
+    who = {"app": app, "run": run, "actor": holder, "message": why}
     seen = hostctl("lease", app=app, action="show")
     lease = seen["lease"]
+    if lease and killed and (lease["run"], lease["holder"]) == (killed, holder):
+        free = {**who, "run": killed, "message": f"it was killed, {run} goes on"}
+        hostctl("lease", **free, token=lease["token"], action="release")
+        seen, lease = hostctl("lease", app=app, action="show"), None
     if action == "leave" and not (lease and lease["run"] == run):
         return {"drained": FLAG.exists()}
     token = lease["token"] if lease and lease["run"] == run else seen["fence"] + 1
-    hostctl("lease", **who, token=token, action="take", holder="ansible", lifetime=int(seconds))
+    hostctl("lease", **who, token=token, action="take", holder=holder, lifetime=int(seconds))
     if action == "on" and not FLAG.exists():
         hostctl("drain", **who, token=token, action="on")
         AFTER_BOOT.write_text(

@@ -2,7 +2,8 @@
 
 nginx: no response is being written and no old worker is left with a download. HAProxy: the frontends
 for listeners have no session and no old worker is left. A daemon that does not run is idle. The kernel
-too: megabytes that a daemon has handed over may still be on their way, and die with the host.
+too: megabytes that a daemon has handed over may still be on their way, and die with the host. It ends when
+nobody waits for it any more.
 Standard library only: it runs on the host.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import re
+import select
 import socket
 import sys
 import time
@@ -100,9 +102,18 @@ def command_lines() -> list[str]:
     return found
 
 
+def alone() -> bool:
+    """Whether our stdout leads nowhere: who started us is gone."""
+    poll = select.poll()
+    poll.register(1, 0)  # an error and a hang-up are told without being asked for
+    return bool(poll.poll(0))
+
+
 def main(seconds: str) -> None:
     deadline, quiet = time.monotonic() + float(seconds), 0
     while quiet < IN_A_ROW:
+        if alone():
+            sys.exit("nobody waits for it any more")
         busy = "; ".join(filter(None, (nginx(), haproxy(), kernel())))
         quiet = 0 if busy else quiet + 1
         if busy and time.monotonic() > deadline:

@@ -5,6 +5,8 @@ if [ -e /usr/sbin/policy-rc.d ]; then
   echo "somebody else's /usr/sbin/policy-rc.d is here: is another run at work?" >&2
   exit 1
 fi
+# A terminal that goes away is no reason to stop in the middle, nor to leave that file behind.
+trap '' HUP
 trap 'rm -f /usr/sbin/policy-rc.d' EXIT INT TERM
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
 chmod 0755 /usr/sbin/policy-rc.d

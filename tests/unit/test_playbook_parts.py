@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -331,3 +333,19 @@ def test_an_application_that_systemd_gave_up_is_forgotten_and_then_started(
         ["systemctl", "start", "jukebox-web@R.service"],
         ["check"],
     ]
+
+
+def test_who_waits_for_downloads_ends_when_nobody_waits_for_it() -> None:
+    program = "import idle, sys; idle.nginx = lambda: 'a download'; idle.main('60')"
+    waiting = subprocess.Popen(
+        [sys.executable, "-B", "-c", program],
+        cwd=PLAYBOOKS / "files",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(1.5)
+    assert waiting.stdout and waiting.stderr
+    waiting.stdout.close()
+    assert waiting.wait(10) == 1 and b"nobody waits" in waiting.stderr.read()
+    waiting.stderr.close()

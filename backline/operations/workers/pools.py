@@ -42,6 +42,14 @@ class Pool:
             return f"{self.process} on {self.host} does not answer its broker"
         return None
 
+    @property
+    def behind(self) -> bool:
+        """Whether it runs with another number than is kept for it: nobody has started it anew since then.
+
+        Pools that are made of threads tell of no processes.
+        """
+        return self.active == "active" and self.processes not in (None, 0, self.children)
+
     def as_json(self) -> dict[str, Any]:
         return {"schema_version": 1, "event": "pool", **vars(self)}
 

@@ -63,7 +63,8 @@ def plan(view: View, app: str, process: str, hosts: Iterable[str], children: int
             hint=f"pools: {', '.join(known) or 'none'}",
         )
     made = Plan(app, process, children, tuple(mine))
-    changed = [pool for pool in mine if pool.children != made.wanted(pool)]
+    # One that is behind: a scale was cut off between keeping the number and starting the pool anew.
+    changed = [pool for pool in mine if pool.behind or pool.children != made.wanted(pool)]
     return Plan(app, process, children, tuple(changed))
 
 

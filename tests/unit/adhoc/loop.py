@@ -66,6 +66,8 @@ def write(root: Path, sshd: Loopback, confirm: bool = False) -> None:
         "backline_user": some.user,
         "ansible_user": some.user,
         "ansible_ssh_private_key_file": some.key_file,
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={folder}/known_hosts",
+        "ansible_python_interpreter": "/usr/bin/python3",
         "backline_confirm_changes": confirm,
     }
     even = {name: {} for name in hosts if int(name[1:]) % 2 == 0}

@@ -264,3 +264,15 @@ def test_the_depth_of_the_queues_comes_from_the_metrics(tmp_path: Path) -> None:
     assert told is not None and "RabbitMQ does not answer" in str(told["trouble"])
     with pytest.raises(HostctlError, match="does not tell its metrics"):
         tiers.queues(Host(tmp_path))
+
+
+def test_packages_that_may_start_nothing_are_told_of(proc: Lab) -> None:
+    policy = proc.path("usr/sbin/policy-rc.d")
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    for content, held in ((None, False), ("#!/bin/sh\n# mine\nexit 101\n", False), (CUT_OFF, True)):
+        if content:
+            policy.write_text(content)
+        assert proc.ok("facts", wide=True)["vitals"]["held_back"] is held
+
+
+CUT_OFF = "#!/bin/sh\nexit 101\n"

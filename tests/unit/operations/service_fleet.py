@@ -25,7 +25,10 @@ BROKERS = ("broker1", "broker2")
 
 
 class ServiceFleet(FakeFleet):
-    """`slow`: how often an edge still finds a drained host up. `out`: whom edges were told to keep out."""
+    """`slow`: how often an edge still finds a drained host up. `out`: whom edges were told to keep out.
+
+    `behind`: how many jobs at once a pool runs that was not started anew since it was scaled.
+    """
 
     def __init__(self) -> None:
         hosts = [FakeHost(name, ()) for name in (*EDGES, *BROKERS)]
@@ -47,6 +50,7 @@ class ServiceFleet(FakeFleet):
         self.busy: list[dict[str, Any]] = []
         self.queues: dict[str, int] = {}
         self.children = {"worker1": 2}
+        self.behind = 0
         self.at_once = 2  # letters that one call moves
         self.refuses = ""  # what the broker says instead of taking a letter
         self.mute = False  # pools run, and do not answer
@@ -98,7 +102,8 @@ class ServiceFleet(FakeFleet):
         }
 
     def _pools(self, host: FakeHost) -> dict[str, Any]:
-        answer = {"processes": 2, "active": self.busy, "reserved": []}
+        runs = self.behind or self.children.get(host.name, 2)
+        answer = {"processes": runs, "active": self.busy, "reserved": []}
         pools, once = [], []
         for name, release in host.live.items():
             active = "active" if host.running[name] else "inactive"

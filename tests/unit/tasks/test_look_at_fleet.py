@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from looked_at import DAY, NOW, OLD, environment, made
 
 import backline.tasks.operator
 from backline import inventory
+from backline.provision.lock import Begun
 from backline.tasks import certs, lock, other_hands, releases
 
 NEW = "20260202T000000Z-0000002"
@@ -186,6 +189,22 @@ def test_a_holder_at_work_keeps_its_lease(
     assert call(lock.release, yes=2) == 5
     assert "fab deploy.abort" in capsys.readouterr().err
     assert fleet.hosts["stream1"].lease is not None
+
+
+def test_a_playbook_renews_nothing_and_is_dead_only_where_that_is_known(
+    fleet: FakeFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold(fleet, "stream1", run=f"patch-{RUN}")
+    fleet.hosts["stream1"].run = None
+    assert call(lock.release, yes=1) == 5
+    assert "cannot be seen" in (said := capsys.readouterr().err) and "deploy.pause" not in said
+    assert fleet.hosts["stream1"].lease is not None
+    kept = tmp_path / ".cache" / "provision"
+    kept.mkdir()
+    begun = Begun(RUN, "ann@desk", "03:05", "fab patch --on stream1")
+    (kept / f"{environment(tmp_path).name}.begun").write_text(json.dumps(asdict(begun)))
+    assert call(lock.release, yes=1) == 0
+    assert fleet.hosts["stream1"].lease is None
 
 
 def test_force_takes_it_with_a_reason(fleet: FakeFleet, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -384,3 +385,21 @@ def test_a_real_watch_of_dead_hosts_goes_on_until_it_is_told_to_end(
     assert all(not row["reachable"] and "refused" in row["error"] for row in rows)
     assert process.returncode == 130
     assert "Traceback" not in err and "interrupted" in err
+
+
+PATCH = "patch-20261126T030500Z-ann-1234"
+
+
+def test_a_host_that_a_killed_run_left_names_it_and_the_next_step() -> None:
+    row = Row("stream1", app="jukebox", drained=True, drained_by=PATCH, upkeep=PATCH)
+    told = row.as_json()
+    assert (told["drained_by"], told["upkeep"]) == (PATCH, PATCH)
+    assert told["troubles"] == [
+        f"{PATCH} is at work, or ended half way: then the same command again"
+    ]
+    text = "; ".join(fleet_table.notes(row, set(), again=False))
+    assert text.startswith(f"drained; {PATCH} is at work")
+    text = "; ".join(fleet_table.notes(replace(row, upkeep=None), set(), again=False))
+    assert text == f"drained by {PATCH}"
+    assert Row("db1", upkeep=PATCH).troubles, "no host that is never drained either"
+    assert replace(row, upkeep=None, drained_by="20261126T030500Z-ann-1234").troubles == []

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from calling import call
 
+import backline.transport.playbook
 from backline import inventory
 from backline.inventory import Environment, Host
+from backline.provision import lock
 from backline.provision.recap import Change, HostCount, Recap
-from backline.tasks import provision, upkeep
+from backline.rollout import audit
+from backline.tasks import provision, records, upkeep
+from backline.tasks.converging import View
 from backline.tasks.run import run
 from backline.tasks.shell import shell
 from backline.transport.playbook import Ended
@@ -114,3 +118,38 @@ def test_a_rehearsal_asks_nobody_and_tells_what_would_be_done(
     # What would change is told of, and is no reason to end with 2: that there is work is no drift.
     assert events[-1]["hosts"]["db1"]["changed"] == 1
     assert "Sort the hosts" in [e.get("task") for e in events]
+
+
+@pytest.mark.parametrize("name", ["patch", "site"])
+@pytest.mark.parametrize("flags", [[], ["--check"]])
+def test_hosts_are_told_whose_run_it_is_and_which_one_was_cut_off(
+    name: str, flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKLINE_ROOT", str(tmp_path))
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "playbooks" / f"{name}.yml").touch()
+    told: list[list[str]] = []
+
+    def ansible(path: Path, inventory: Path, *, options: list[str], **_: object) -> Ended:
+        told.append(options)
+        interrupted = len(told) == 1
+        return Ended(0, interrupted, "")
+
+    monkeypatch.setattr(backline.transport.playbook, "run", ansible)
+    monkeypatch.setattr(provision, "_preflight", lambda *_: None)
+    fleet = Environment("stage", tmp_path, {}, GROUPS, True, ())
+    for _ in range(3):
+        view = View(as_json=True, diff=False)
+        provision.run(fleet, name, flags, False, view)
+    extra = [json.loads(words[words.index("-e") + 1]) for words in told if "-e" in words]
+    if name == "site":
+        assert not extra
+    else:
+        first, second, third = extra
+        assert first["patch_run"].startswith("patch-") and "@" in first["patch_holder"]
+        after = "" if flags else first["patch_run"]
+        assert [one["patch_killed"] for one in extra] == ["", after, ""]
+        assert len({one["patch_run"] for one in extra}) == 3
+    assert lock.unended(provision.kept(), "stage") is None
+    entries = audit.commands(records.read_audit("stage").entries)
+    assert [entry["exit_code"] for entry in entries] == ([] if flags else [130, 0, 0])

@@ -117,6 +117,14 @@ def test_a_pool_is_scaled_and_started_anew(fleet: ServiceFleet, capsys: Captured
     assert fleet.children == {"worker1": 2}
 
 
+def test_a_scale_that_was_cut_off_is_ended_by_the_same_command(fleet: ServiceFleet) -> None:
+    """The number was kept, and the pool not started anew."""
+    fleet.children, fleet.behind = {"worker1": 5}, 2
+    assert call(workers.scale, pool="plays", children=5, yes=1) == 0
+    verbs = [verb for _, verb, fields in fleet.calls if verb in ("scale", "stop", "start", "check")]
+    assert verbs == ["scale", "stop", "start", "check"]
+
+
 def test_a_pool_that_rests_is_told_and_not_started(fleet: ServiceFleet) -> None:
     fleet.hosts["worker1"].running["plays"] = set()
     assert call(workers.scale, pool="plays", children=5, yes=1) == 0

@@ -1,0 +1,85 @@
+"""What patch.yml says to hostctl: a run that was killed is gone on with at once, nobody else's is touched."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backline.hostctl import drain
+
+from .fake_host import Lab
+
+PROGRAM = Path(__file__).parents[3] / "playbooks" / "files" / "host_drain.py"
+FIRST, SECOND = "patch-20261126T030500Z-ann-1234", "patch-20261126T031000Z-ann-5678"
+ANN, BOB = "ann@laptop", "bob@desk"
+
+
+class Refused(Exception):
+    """Where the program would end with 1."""
+
+
+@pytest.fixture
+def program(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Any:
+    spec = importlib.util.spec_from_file_location("host_drain", PROGRAM)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def hostctl(verb: str, **fields: Any) -> Any:
+        status, answer = lab.call(verb, **{"run": ..., "token": ..., **fields})
+        if status:
+            raise Refused(answer["error"]["code"])
+        return answer
+
+    monkeypatch.setattr(module, "hostctl", hostctl)
+    monkeypatch.setattr(module, "FLAG", lab.host.path(drain.FLAG))
+    monkeypatch.setattr(module, "AFTER_BOOT", lab.host.path(drain.BY_PATCH))
+    return module
+
+
+def on(program: Any, run: str, holder: str = ANN, killed: str = "") -> None:
+    program.main("on", "jukebox", run, "900", "patch", holder, killed)
+
+
+def test_who_drains_a_host_is_told(lab: Lab, program: Any) -> None:
+    on(program, FIRST)
+    facts = lab.ok("facts")
+    assert (facts["drained"], facts["drained_by"]) == (True, FIRST)
+    assert lab.ok("lease", action="show")["lease"]["holder"] == ANN
+
+
+def test_the_next_run_of_who_was_killed_need_not_wait(lab: Lab, program: Any) -> None:
+    on(program, FIRST)
+    on(program, SECOND, killed=FIRST)
+    assert lab.ok("lease", action="show")["lease"]["run"] == SECOND
+    program.main("off", "jukebox", SECOND, "60", "patched", ANN, FIRST)
+    assert lab.ok("facts")["drained"] is False and lab.ok("facts")["drained_by"] is None
+    assert lab.ok("lease", action="show")["lease"] is None
+
+
+@pytest.mark.parametrize(
+    ("holder", "killed"), [(BOB, FIRST), (ANN, ""), (ANN, "patch-of-long-ago")]
+)
+def test_the_lease_of_anybody_else_is_respected(
+    lab: Lab, program: Any, holder: str, killed: str
+) -> None:
+    on(program, FIRST)
+    with pytest.raises(Refused, match="lease_held"):
+        on(program, SECOND, holder, killed)
+    assert lab.ok("lease", action="show")["lease"]["run"] == FIRST
+
+
+def test_a_flag_that_nobody_signed_names_nobody(lab: Lab) -> None:
+    for content in ("", "\n", "\x1b[31m\n"):
+        lab.host.path(drain.FLAG).write_text(content)
+        facts = lab.ok("facts")
+        assert (facts["drained"], facts["drained_by"]) == (True, None)
+
+
+def test_a_host_on_which_a_playbook_is_at_work_says_so(lab: Lab) -> None:
+    assert lab.ok("facts")["upkeep"] is None
+    lab.path("var/lib/backline/upkeep").write_text(f"{FIRST}\n")
+    assert lab.ok("facts")["upkeep"] == FIRST
