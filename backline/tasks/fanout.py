@@ -19,6 +19,8 @@ BARS = {"fab run": 1.15, "fab shell, again": 0.25}
 """At most so many times the floor, which is asyncssh and sshd itself."""
 AHEAD, AHEAD_OF = 4.0, ("clush", "ansible, cold")
 LATE_SECONDS, MOST_MB = 2.0, 400
+BEGIN_SECONDS = 0.30
+"""Of everything that asks no host, in a fleet whose inventory has been read before."""
 JUDGED_FROM = 100
 """With fewer hosts it is the programs' start that is measured."""
 
@@ -29,6 +31,7 @@ JUDGED_FROM = 100
         "repeat": "how many turns, each program once in each",
         "only": "these alone, separated by commas: asyncssh, 'fab run', 'fab shell', clush, …",
         "wide": "then `fab run` on so many hosts, one in 20 of which never answers (0: leave it out)",
+        "inventory": "then read an inventory of so many hosts, beside ansible-inventory (0: leave it out)",
         "json": "print the result as JSON on stdout",
     }
 )
@@ -38,6 +41,7 @@ def fanout(
     repeat: int = 3,
     only: str = "",
     wide: int = 0,
+    inventory: int = 10_000,
     json: bool = False,
 ) -> None:
     """Time `fab run` and `fab shell` on many hosts against asyncssh, Fabric, pyinfra, clush, Ansible."""
@@ -48,7 +52,7 @@ def fanout(
     program = [sys.executable, "tests/bench/fanout.py", "--peers", str(_peers())]
     program += ["--hosts", str(hosts), "--repeat", str(repeat), "--only", only]
     process = local.start(
-        [*program, "--wide", str(wide)],
+        [*program, "--wide", str(wide), "--inventory", str(inventory)],
         cwd=places.root(),
         env={"PYTHONPATH": str(places.root())},
         stdout=subprocess.PIPE,
@@ -67,7 +71,12 @@ def fanout(
     if json:
         print(encoder.dumps({**result, "machine": machine()}))
     _show(medians, found.get("wide"), repeat)
-    missed = [*_slow(medians, hosts), *_narrow(found.get("wide"))]
+    begins = {name: statistics.median(times) for name, times in found["starts"].items()}
+    read = {name: statistics.median(times) for name, times in found.get("inventory", {}).items()}
+    for name, value in {**begins, **read}.items():
+        many = f" of {inventory} hosts" if name in read else ""
+        say(f"{name + many:36} median {value:6.2f} s")
+    missed = [*_slow(medians, hosts), *_narrow(found.get("wide")), *_late(begins, read)]
     if missed:
         raise BacklineError("; ".join(missed))
 
@@ -100,6 +109,18 @@ def _slow(medians: dict[str, float], hosts: int) -> list[str]:
             for name in AHEAD_OF
             if name in medians and medians[name] < AHEAD * ours
         ]
+    return missed
+
+
+def _late(begins: dict[str, float], read: dict[str, float]) -> list[str]:
+    quick = {**begins, **({"fab, again": read["fab, again"]} if read else {})}
+    missed = [
+        f"{name} took {value:.2f} s, the bar is {BEGIN_SECONDS}"
+        for name, value in quick.items()
+        if value > BEGIN_SECONDS
+    ]
+    if read and read["fab, first"] > read["ansible-inventory"]:
+        missed.append("reading an inventory for the first time took longer than ansible-inventory")
     return missed
 
 

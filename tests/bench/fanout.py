@@ -1,7 +1,8 @@
 """One command on many loopback hosts, by us and by others, in turns. Run by `inv bench.fanout`.
 
-Prints one JSON object: for each way the seconds of each turn, and of our wide run its memory. What it
-tells meanwhile goes to stderr. Every sshd is its child and ends with it.
+Prints one JSON object: for each way the seconds of each turn, of our wide run its memory, and how long
+`fab` takes to begin, with few hosts in its inventory and with many. What it tells meanwhile goes to stderr.
+Every sshd is its child and ends with it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from backline import places
 from tests.sshd import Loopback, address, loopback
 
@@ -34,6 +37,8 @@ LONGEST = 300
 SILENT_EVERY = 20
 WIDE_TIMEOUT = 60
 AS_MANY = "64"
+GROUPS = 30
+STARTS = 10
 
 
 @dataclass(frozen=True)
@@ -183,6 +188,64 @@ def _mute(place: Place, silent: int) -> Iterator[None]:
         yield
 
 
+def starts(place: Place, repeat: int) -> dict[str, list[float]]:
+    """How long it takes until `fab` has something to say, of a fleet that it knows."""
+    fab = str(BIN / "fab")
+    found: dict[str, list[float]] = {}
+    for _ in range(repeat):
+        for name, argv in (
+            ("fab --list", [fab, "--list"]),
+            ("fab run --dry-run", [fab, "run", COMMAND, "--on", "all", "--dry-run"]),
+        ):
+            found.setdefault(name, []).append(_plain(place, argv))
+    return found
+
+
+def inventory(place: Place, hosts: int, repeat: int) -> dict[str, list[float]]:
+    """Reading an inventory of so many hosts in YAML: by ansible-inventory, by us, by us again."""
+    groups: dict[str, Any] = {f"group{number}": {"hosts": {}} for number in range(GROUPS)}
+    for number in range(hosts):
+        host = {"ansible_host": address(number % 60_000 + 1), "zone": f"zone{number % 3}"}
+        groups[f"group{number % GROUPS}"]["hosts"][f"host{number}"] = host
+    folder = place.root / "inventory" / "bench"
+    file, before = folder / "hosts.yml", (folder / "hosts.yml").read_bytes()
+    listed = [str(BIN / "fab"), "hosts.list", "--json"]
+    ansible = [str(BIN / "ansible-inventory"), "-i", str(folder), "--list"]
+    found: dict[str, list[float]] = {}
+    try:
+        for turn in range(repeat):
+            # Nobody has read these bytes before.
+            text = yaml.safe_dump({"all": {"children": groups}})
+            file.write_text(f"# {time.time_ns()} {turn}\n{text}")
+            for name, argv in (
+                ("ansible-inventory", ansible),
+                ("fab, first", listed),
+                ("fab, again", listed),
+            ):
+                found.setdefault(name, []).append(_plain(place, argv, hosts))
+    finally:
+        file.write_bytes(before)
+    return found
+
+
+def _plain(place: Place, argv: list[str], lines: int = 1) -> float:
+    """Seconds of a process that asks no host and says so many lines at least."""
+    began = time.monotonic()
+    done = subprocess.run(
+        argv,
+        env=place.environment,
+        cwd=places.CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+    )
+    took = time.monotonic() - began
+    if done.returncode or len(done.stdout.splitlines()) < lines:
+        raise SystemExit(f"{argv} failed:\n{done.stdout[-500:]}\n{done.stderr[-1500:]}")
+    return round(took, 3)
+
+
 def _answers(text: str) -> int:
     """How many hosts answered, in each program's own words."""
     said = len(re.findall(r"(?:^|[\s\]:])hi$", text, re.M))
@@ -232,6 +295,7 @@ def main() -> None:
     words.add_argument("--repeat", type=int, default=3)
     words.add_argument("--only", default="")
     words.add_argument("--wide", type=int, default=0)
+    words.add_argument("--inventory", type=int, default=0)
     words.add_argument("--peers", type=Path, required=True)
     given = words.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that all sshds are ended
@@ -255,6 +319,10 @@ def main() -> None:
                     took = way()
                     seconds.setdefault(name, []).append(round(took, 3))
                     say(f"{turn + 1}/{given.repeat} {name:18} {took:7.2f} s")
+            found["starts"] = starts(place, STARTS)
+            if given.inventory:
+                found["inventory"] = inventory(place, given.inventory, given.repeat)
+                found["inventory_hosts"] = given.inventory
         if given.wide:
             silent = given.wide // SILENT_EVERY
             with loopback(Path(folder, "w"), given.wide - silent) as sshd:
