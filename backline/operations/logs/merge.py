@@ -10,13 +10,16 @@ from backline.operations.adhoc.command import FRESH_MOST, FRESH_SECONDS
 from backline.operations.logs.entry import Entry
 from backline.operations.logs.feeds import Feeds
 from backline.operations.logs.wanted import Wanted
-from backline.transport.port import Clock, HostError, Reply, Shells
+from backline.transport.port import Clock, DeadlinePassed, HostError, Reply, Shells
 
 WINDOW_SECONDS = 1.0
 """With `follow`, how long a line waits for older ones from other hosts."""
 BEAT = 0.2
 AGAIN_SECONDS = 5.0
 """With `follow`, a host that was lost (it reboots) is asked again so often, from where it stopped."""
+STRETCH_SECONDS = 120.0
+"""With `follow`, a host is asked for so long, then for what comes after that: sshd does not notice that
+we sleep while it has something to send, and the host would follow its journal for nobody."""
 FOREVER = float("inf")
 MAY_NOT = "insufficient permissions", "not seeing messages from other users"
 
@@ -82,7 +85,7 @@ class Journals:
             return self.fleet.run(
                 host,
                 command,
-                deadline=0,
+                deadline=STRETCH_SECONDS if self.wanted.follow else 0,
                 heard=lambda stream, data: self._feeds.hear(host, stream, data),
             )
         finally:
@@ -138,7 +141,7 @@ class Journals:
         for host in [host for host, when in self._again.items() if when <= now]:
             del self._again[host]
             self._feeds.again(host)
-            self._ask(host, self._feeds.cursors[host])
+            self._ask(host, self._feeds.cursors.get(host, ""))
 
     def _back(self, host: str) -> None:
         if host in self._away:
@@ -156,7 +159,9 @@ class Journals:
             host = self._hosts[ended.ticket]
             self._asked.discard(host)
             self._feeds.end(host)
-            if isinstance(ended.error, HostError):
+            if isinstance(ended.error, DeadlinePassed):  # as it was asked to
+                self._again[host] = 0.0
+            elif isinstance(ended.error, HostError):
                 self._trouble(ended.error)
             elif ended.error is not None:
                 raise ended.error

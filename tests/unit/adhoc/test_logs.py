@@ -155,6 +155,33 @@ def test_a_host_that_is_lost_while_it_is_followed_is_asked_again(
     assert sum(host == "dead" for host, _ in told) == 1
 
 
+def test_a_journal_is_followed_in_stretches_from_where_each_ended(
+    place: Place, journals: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that is asked for ever goes on for ever when our machine sleeps."""
+    monkeypatch.setattr(merge, "STRETCH_SECONDS", 2.0)
+    told: list[tuple[str, str]] = []
+    first = entry(1, "first", __CURSOR="s=1;i=7")
+    second = entry(2, "second", __CURSOR="s=1;i=8")
+    (journals / "127.0.1.1.sh").write_text(
+        f"case $* in *after-cursor*) echo '{second}';; *) echo '{first}';; esac; exec sleep 60"
+    )
+    (journals / "127.0.1.2.sh").write_text("exec sleep 60")
+    with Fleet(load("loop", place.root / "inventory")) as fleet:
+        reading = merge.Journals(
+            fleet.reach(),
+            SystemClock(),
+            Wanted(follow=True),
+            lambda host, what: told.append((host, what)),
+        )
+        lines = reading.read(["h1", "h2"])
+        assert [next(lines).message for _ in range(2)] == ["first", "second"]
+        asked = (journals / "127.0.1.1.asked").read_text()
+        assert "--after-cursor=s=1;i=7" in asked and "--follow" in asked
+        lines.close()  # type: ignore[attr-defined]
+    assert told == []
+
+
 def test_a_reader_who_has_enough_ends_it(place: Place, journals: Path, tmp_path: Path) -> None:
     line = entry(0, "x" * 200)
     (journals / "127.0.1.1.sh").write_text(f"echo $$ >{tmp_path}/pid; exec yes '{line}'")
