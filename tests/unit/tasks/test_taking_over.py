@@ -119,3 +119,13 @@ def test_a_host_in_quarantine_is_caught_up(fleet: Any, release: str) -> None:
     assert not fleet.hosts["stream2"].drained and live(fleet) == {release}
     assert all(not host.quarantine for host in fleet.hosts.values())
     assert call(tasks.catchup) == 1
+
+
+def test_of_a_zone_that_is_left_out_only_the_apps_hosts_are_remembered(
+    fleet: Any, release: str
+) -> None:  # fmt: skip
+    """Nobody would ever catch db1 up, and its mark would stay."""
+    assert call(deploy, release=release, quarantine="stream2,db1", budget="1", floor="0") == 0
+    assert list(fleet.hosts["stream1"].quarantine) == ["stream2"]
+    assert call(tasks.catchup) == 0 and live(fleet) == {release}
+    assert call(deploy, release=release, quarantine="db1") == 1
