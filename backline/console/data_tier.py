@@ -37,7 +37,7 @@ def show_database(view: View, jobs: Sequence[Job], unknown: str = "") -> None:
 
 
 def show_broker(view: Brokers) -> None:
-    """Brokers, then queues."""
+    """Brokers, then queues; Celery's own, dozens, are seen when something is the matter with them."""
     out = console(sys.stdout)
     table = columns("BROKER", "SEES", "ALARMS", "MAY STOP")
     for broker in view.brokers:
@@ -49,7 +49,11 @@ def show_broker(view: Brokers) -> None:
             table.add_row(*map(plain, cells))
     out.print(table)
     table = columns("QUEUE", "KIND", "MESSAGES", "IN WORK", "CONSUMERS", "COPIES UP")
+    most = max((len(broker.members) for broker in view.brokers), default=0)
     for queue in view.queues:
+        whole = queue.kind != "quorum" or queue.online == most
+        if queue.of_celery and not queue.messages and whole:
+            continue
         numbers = (queue.messages, queue.unacknowledged, queue.consumers, queue.online)
         name = queue.name if queue.vhost == "/" else f"{queue.vhost}/{queue.name}"
         style = "yellow" if queue.dead and queue.messages else None

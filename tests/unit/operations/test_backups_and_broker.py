@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from data_fleet import Clock, DataFleet
 
+from backline.console import show_broker
 from backline.errors import BacklineError
 from backline.operations import backups, broker
 from backline.transport.port import HostError, Outcome, Unreachable
@@ -109,6 +110,22 @@ def test_brokers_that_are_well() -> None:
         ("dead", 0, 2, True),
         ("plays", 12, 2, False),
     ]
+
+
+def test_celerys_own_queues_are_shown_when_something_is_the_matter(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    three = {"online": ["a", "b", "c"]}
+    queues = [
+        row("celery_delayed_1", 0) | three,
+        row("celery_delayed_2", 5) | three,
+        row("celery_delayed_3", 0),
+        row("worker@a.celery.pidbox", 0) | {"type": "classic"},
+        row("plays", 0) | three,
+    ]
+    show_broker(broker.view_of({"broker1": answer(3, queues=queues)}))
+    shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert shown == ["BROKER", "broker1", "QUEUE", "celery_delayed_2", "celery_delayed_3", "plays"]
 
 
 def test_what_is_wrong_with_brokers_is_told_once() -> None:
