@@ -216,6 +216,13 @@ def held_by(errors: Iterable[HostError]) -> BacklineError:
     )
 
 
+def let_nobody_work(statuses: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises `held_by` while somebody's run is under way: nobody can say yet what it leaves behind."""
+    held = {host: status["lease"] for host, status in statuses.items() if status.get("lease")}
+    if held:
+        raise held_by(HostError(host, "leased", details=lease) for host, lease in held.items())
+
+
 def unfinished_by(errors: Iterable[HostError]) -> BacklineError:
     """The refusal while an earlier run was neither completed nor taken back."""
     errors = list(errors)

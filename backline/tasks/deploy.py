@@ -201,7 +201,7 @@ def rollback(
         fab rollback --env production --to 20261121T101500Z-0f9e8d7
     """
     from backline import selection
-    from backline.rollout import choices, planner, preflight, quarantine
+    from backline.rollout import choices, lease, planner, preflight, quarantine
     from backline.transport.port import Unreachable
 
     fleet = environment(env)
@@ -215,6 +215,8 @@ def rollback(
         looks = preflight.require({h: e for h, e in found.items() if h not in missing})
         away = quarantine.known(look.status for look in looks.values())
         statuses = {host: look.status for host, look in looks.items() if host not in away}
+        if not dry_run:
+            lease.let_nobody_work(statuses)
         target = choices.choose_rollback(statuses, to)
         choices.guard_schema(statuses, target, accept_schema)
         intended = planner.rollback(name, target, statuses)

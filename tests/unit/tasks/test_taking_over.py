@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fake_fleet import FakeFleet, Fault
-from test_operator_tasks import OLD, call, deploy, fleet, release  # noqa: F401 (fixtures)
+from test_operator_tasks import OLD, call, deploy, fleet, release, rollback  # noqa: F401 (fixtures)
 
 import backline.tasks.deploy
 import backline.tasks.taking_over as tasks
@@ -107,6 +107,22 @@ def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:
 
     fleet.before_call = meanwhile
     assert call(deploy, release=release) == 4 and live(fleet) == {OLD}
+
+
+def test_a_rollback_in_the_middle_of_a_live_run_says_whose_run_it_is(
+    fleet: Any, release: str, capsys: Any
+) -> None:  # fmt: skip
+    """Two releases are live then: which of them is the earlier one is not the question."""
+    codes: list[int] = []
+
+    def meanwhile(host: str, verb: str) -> None:
+        if verb == "switch" and live(fleet) == {OLD, release} and not codes:
+            codes.append(0)
+            codes.append(call(rollback))
+
+    fleet.before_call = meanwhile
+    assert call(deploy, release=release) == 0
+    assert codes[1:] == [5] and "is working on this app" in capsys.readouterr().err
 
 
 def test_a_host_in_quarantine_is_caught_up(fleet: Any, release: str) -> None:
