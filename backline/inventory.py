@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from backline.transport.port import Target
 FORMAT = 7
 LOAD_SECONDS = 120.0
 DEPLOY_USER = "deploy"
+NAMES_PLUGIN = re.compile(r"""(?:\{\s*)?["']?plugin["']?\s*:""")
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,11 @@ def load(name: str, folder: Path | None = None) -> Environment:
         )
     source = place / name
     if not _is_static(source):
-        return _environment(name, source, _ask_ansible(source))
+        return _environment(name, source, _ask_ansible(source, static=False))
     kept = places.cache() / "inventory" / f"{name}-{digest(source)}.json"
     content = _read_cache(kept)
     if content is None:
-        content = _ask_ansible(source)
+        content = _ask_ansible(source, static=True)
         _write_cache(kept, content)
     return _environment(name, source, content)
 
@@ -133,14 +135,15 @@ def _is_static(source: Path) -> bool:
         if os.access(path, os.X_OK):
             return False
         with path.open(encoding="utf-8", errors="replace") as file:
-            if any(line.startswith("plugin:") for line in file):
+            if any(NAMES_PLUGIN.match(line) for line in file):
                 return False
     return True
 
 
-def _ask_ansible(source: Path) -> dict[str, Any]:
+def _ask_ansible(source: Path, static: bool) -> dict[str, Any]:
+    words = ["-m", "backline.inventory_loader", str(source), *(["static"] if static else [])]
     done = local.run(
-        [sys.executable, "-m", "backline.inventory_loader", str(source)],
+        [sys.executable, *words],
         cwd=places.root(),
         deadline=LOAD_SECONDS,
         env={
@@ -221,7 +224,7 @@ def _write_cache(path: Path, content: dict[str, Any]) -> None:
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file)
+            file.write(json.dumps(content))
         partial.replace(path)
     except OSError:
         return

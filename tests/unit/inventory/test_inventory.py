@@ -27,6 +27,27 @@ all:
     workers:
       hosts: {w1: null}
 """
+PLUGIN = '''
+DOCUMENTATION = """
+name: cloudy
+short_description: hosts of a cloud
+options:
+  plugin: {description: its name, required: true}
+  hosts: {description: who is there, type: list, elements: str}
+"""
+from ansible.plugins.inventory import BaseInventoryPlugin
+
+class InventoryModule(BaseInventoryPlugin):
+    NAME = "cloudy"
+
+    def verify_file(self, path):
+        return path.endswith("cloud.yml")
+
+    def parse(self, inventory, loader, path, cache=True):
+        super().parse(inventory, loader, path, cache)
+        for name in self._read_config_data(path)["hosts"]:
+            inventory.add_host(name)
+'''
 
 
 @pytest.fixture
@@ -48,7 +69,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Stands in for Ansible, which takes a second: the folders it was asked about."""
     calls: list[Path] = []
 
-    def answer(source: Path) -> dict[str, Any]:
+    def answer(source: Path, static: bool) -> dict[str, Any]:
+        assert static
         calls.append(source)
         names = [line.split(":")[0].strip() for line in (source / "hosts.yml").open()]
         hosts = [{"name": name} for name in names if name[-1:].isdigit()]
@@ -123,6 +145,20 @@ def test_a_script_is_asked_every_time(place: Path) -> None:
     script.write_text('#!/bin/sh\necho \'{"extra": {"hosts": ["x1"]}}\'\n')
     os.chmod(script, 0o755)  # noqa: PTH101
     assert "x1" in inventory.load("stage").hosts
+    assert kept(place) == []
+
+
+@pytest.mark.parametrize("text", ["plugin: {}\nhosts: {}\n", '{{"plugin": "{}", "hosts": {}}}\n'])
+def test_a_plugin_is_asked_every_time(place: Path, text: str) -> None:
+    """One of the administrator's own, beside the inventory's other files."""
+    folder = place.parents[1]
+    (folder / "ansible.cfg").write_text(
+        f"[defaults]\ninventory_plugins = {folder}\n"
+        "[inventory]\nenable_plugins = auto, yaml, ini, cloudy\n"
+    )
+    (folder / "cloudy.py").write_text(PLUGIN)
+    (place / "cloud.yml").write_text(text.format("cloudy", '["x1"]'))
+    assert {"x1", "s1"} <= set(inventory.load("stage").hosts)
     assert kept(place) == []
 
 
