@@ -103,3 +103,15 @@ def test_a_broker_on_which_a_queue_depends_says_so(first):
         assert first.run("rabbitmq-queues -q check_if_node_is_quorum_critical").rc != 0
     finally:
         away.check_output("systemctl start rabbitmq-server")
+
+
+def test_a_broker_that_a_partition_left_stopped_is_started_anew(first):
+    """`stop_app` leaves what a second partition leaves: a process that runs, and nothing in it."""
+    assert wait_for(lambda: all(len(q["online"]) == 3 for q in queues(first).values()), 60)
+    left = testinfra.get_host("podman://mol-broker3")
+    before = left.check_output("systemctl show rabbitmq-server --property MainPID --value")
+    left.check_output("rabbitmqctl -q stop_app")
+    assert wait_for(lambda: left.run("rabbitmqctl -q list_vhosts").rc == 0, 180)
+    assert left.check_output("systemctl show rabbitmq-server --property MainPID --value") != before
+    assert "restarted" in left.check_output("journalctl -u backline-broker-mend -o cat")
+    assert not left.file("/run/backline-broker-mend/since").exists
