@@ -26,7 +26,8 @@ def address(name):
 
 
 def vip():
-    return re.sub(r"\d+$", "250", address(PAIR[0]))
+    network, _, number = address(PAIR[0]).rpartition(".")
+    return f"{network}.{250 if int(number) < 200 else 100}"
 
 
 def holder():
