@@ -84,5 +84,5 @@ def _json(host: Host, program: str, *words: str) -> Any:
     raise HostctlError(
         "broker_silent",
         f"RabbitMQ does not answer `{program} {words[0]}`: {said or 'no answer in time'}",
-        "systemctl status rabbitmq-server; journalctl -u rabbitmq-server",
+        tiers.LOOK_AT_RABBITMQ,
     )

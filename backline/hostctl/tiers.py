@@ -22,6 +22,7 @@ PER_QUEUE = re.compile(
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 ESCAPED = re.compile(r"\\(.)")
 EVERY_QUEUE = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count"
+LOOK_AT_RABBITMQ = "systemctl status rabbitmq-server; journalctl -u rabbitmq-server"
 WITHIN = 2.0
 
 
@@ -90,7 +91,7 @@ def queues(host: Host) -> list[dict[str, object]]:
         raise HostctlError(
             "broker_silent",
             f"RabbitMQ does not tell its metrics: {error or type(error).__name__}",
-            "systemctl status rabbitmq-server; journalctl -u rabbitmq-server",
+            LOOK_AT_RABBITMQ,
         ) from None
     numbers: dict[tuple[str, str], dict[str, int]] = {}
     for kind, labels, value in PER_QUEUE.findall(text):

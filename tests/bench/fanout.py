@@ -111,6 +111,21 @@ def ways(place: Place, only: list[str]) -> dict[str, Callable[[], float]]:
 
 def timed(place: Place, argv: list[str], extra: dict[str, str] | None = None) -> float:
     """Seconds of a whole process; it must have had an answer from every host."""
+
+    def answers(done: subprocess.CompletedProcess[str]) -> int:
+        return _answers(done.stdout + done.stderr)
+
+    return _seconds(place, argv, answers, place.sshd.count, extra)
+
+
+def _seconds(
+    place: Place,
+    argv: list[str],
+    count: Callable[[subprocess.CompletedProcess[str]], int],
+    least: int,
+    extra: dict[str, str] | None = None,
+) -> float:
+    """Seconds of a whole process; it must end well, and so much of what it says must `count`."""
     began = time.monotonic()
     done = subprocess.run(
         argv,
@@ -122,10 +137,9 @@ def timed(place: Place, argv: list[str], extra: dict[str, str] | None = None) ->
         timeout=LONGEST,
     )
     took = time.monotonic() - began
-    if done.returncode or _answers(done.stdout + done.stderr) < place.sshd.count:
-        raise SystemExit(
-            f"{argv[0]} did not reach every host:\n{(done.stdout + done.stderr)[-2000:]}"
-        )
+    if done.returncode or count(done) < least:
+        said = (done.stdout + done.stderr)[-2000:]
+        raise SystemExit(f"{argv[0]} did not answer in full:\n{said}")
     return took
 
 
@@ -233,20 +247,7 @@ def inventory(place: Place, hosts: int, repeat: int) -> dict[str, list[float]]:
 
 def _plain(place: Place, argv: list[str], lines: int = 1) -> float:
     """Seconds of a process that asks no host and says so many lines at least."""
-    began = time.monotonic()
-    done = subprocess.run(
-        argv,
-        env=place.environment,
-        cwd=places.CHECKOUT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LONGEST,
-    )
-    took = time.monotonic() - began
-    if done.returncode or len(done.stdout.splitlines()) < lines:
-        raise SystemExit(f"{argv} failed:\n{done.stdout[-500:]}\n{done.stderr[-1500:]}")
-    return round(took, 3)
+    return round(_seconds(place, argv, lambda done: len(done.stdout.splitlines()), lines), 3)
 
 
 def _answers(text: str) -> int:

@@ -24,6 +24,7 @@ import pytest
 from backline import places
 from backline.lab.machine import podman
 from backline.tasks.steps import ROOT, environment
+from tests.chaos.test_services import fab, until
 from tests.live import BIN, Answer, Fleet, build, run
 from tests.terminal import Terminal
 
@@ -50,10 +51,6 @@ delete from public.killed where g % 2 = 0;
 """
 
 
-def fab(fleet: Fleet, *words: str, expect: int | None = 0) -> Answer:
-    return run("fab", *words, "--env", fleet.env, "--json", expect=expect)
-
-
 def at(fleet: Fleet, host: str, command: str) -> str:
     """What a command says that root runs there, without SSH: it is none of those that are looked for."""
     return podman("exec", fleet.container(host), "sh", "-c", f"{command.strip()} || true")
@@ -74,14 +71,6 @@ def here(fleet: Fleet) -> list[str]:
     said = subprocess.run(["ps", "-axwwo", "args="], capture_output=True, text=True, check=True)
     lines = [line for line in said.stdout.splitlines() if "ansible-playbook" in line]
     return [line for line in lines if f"inventory/{fleet.env}" in line]
-
-
-def until(what: str, seconds: float, true: Callable[[], Any], every: float = 0.3) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
-        time.sleep(every)
-    return found
 
 
 def nothing_left(fleet: Fleet, seconds: float = QUIET) -> None:

@@ -51,11 +51,11 @@ def as_the_app(fleet: Fleet, script: str, how: str = "--wait --pipe") -> None:
     fleet.on(fleet.hosts("worker")[0], APP.format(how=how, script=shlex.quote(script)))
 
 
-def until(what: str, seconds: float, true: Callable[[], Any]) -> Any:
+def until(what: str, seconds: float, true: Callable[[], Any], every: float = 0.5) -> Any:
     end = time.monotonic() + seconds
     while not (found := true()):
         assert time.monotonic() < end, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.5)
+        time.sleep(every)
     return found
 
 

@@ -22,14 +22,20 @@ with lock.held(Path(sys.argv[1]), "stage", "ann", "noon"):
 """
 
 
-def test_the_second_run_hears_who_holds_it_and_a_dead_holder_blocks_nobody(tmp_path: Path) -> None:
+def holder(program: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Another process, which has the lock."""
     other = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
+        [sys.executable, "-c", program, str(folder)],
         cwd=Path(__file__).parents[3],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert other.stdout and other.stdout.readline() == b"held\n"
+    return other
+
+
+def test_the_second_run_hears_who_holds_it_and_a_dead_holder_blocks_nobody(tmp_path: Path) -> None:
+    other = holder(HOLD, tmp_path)
     with (
         pytest.raises(BacklineError, match=f"by ann, process {other.pid}, since noon") as caught,
         lock.held(tmp_path, "stage", "bob", "later"),
@@ -50,13 +56,7 @@ CUT_OFF = "`fab patch --on stream1` by ann@laptop, begun 03:05, was cut off"
 
 def test_a_run_that_is_cut_off_is_told_of_until_the_next_one_ends(tmp_path: Path) -> None:
     program = HOLD.replace('"noon"):', f'"noon") as held:\n    held.begin(lock.{BEGUN!r})')
-    other = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
-        cwd=Path(__file__).parents[3],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert other.stdout and other.stdout.readline() == b"held\n"
+    other = holder(program, tmp_path)
     assert lock.killed(tmp_path, "stage") is None, "it is at work"
     other.kill()
     other.wait()
