@@ -54,7 +54,8 @@ def show_broker(view: Brokers) -> None:
         whole = queue.kind != "quorum" or queue.online == most
         if queue.of_celery and not queue.messages and whole:
             continue
-        numbers = (queue.messages, queue.unacknowledged, queue.consumers, queue.online)
+        load = (queue.messages, queue.unacknowledged, queue.consumers)
+        numbers = (*(load if queue.leader else ("?",) * 3), queue.online)
         name = queue.name if queue.vhost == "/" else f"{queue.vhost}/{queue.name}"
         style = "yellow" if queue.dead and queue.messages else None
         table.add_row(plain(name), queue.kind, *map(str, numbers), style=style)

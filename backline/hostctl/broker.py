@@ -11,31 +11,38 @@ from .host import Host
 from .names import Request
 
 ASK_WITHIN = 20.0
-QUEUE = ("name", "type", "messages", "messages_unacknowledged", "consumers", "leader", "online")
 CRITICAL = "check_if_node_is_quorum_critical"
 
 
 def broker(host: Host, request: Request) -> dict[str, object]:
-    """The verb `broker`. `status` returns {members, running, alarms, partitions, queues, critical}.
+    """The verb `broker`. `status` returns {members, running, alarms, partitions, critical, queues, unknown}.
 
-    `critical` says why this node may not stop, or is None. `queues` returns {queues}, as far as they
-    are led here: RabbitMQ's metrics take milliseconds, its own programs a second or two each.
+    `critical` says why this node may not stop, or is None. `queues` are those that this node leads or
+    keeps a copy of, see `tiers.queues`; `unknown` says why there are none, or is None. They come from
+    RabbitMQ's metrics: its own program asks the other members for each queue, and stands still for
+    seconds per queue when one of them is cut off. The action `queues` returns them alone.
     Raises `UsageError`, or `HostctlError` (no_broker, broker_silent).
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     if request.choice("action", ("status", "queues")) == "queues":
         return {"queues": tiers.queues(host)}
     if not host.path("/etc/rabbitmq/rabbitmq.conf").is_file():
         raise HostctlError("no_broker", "RabbitMQ is not on this host", "ask the group broker")
-    seen = _json(host, "rabbitmqctl", "cluster_status")
-    members, running = _names(seen.get("disk_nodes")), _names(seen.get("running_nodes"))
-    return {
-        "members": sorted({*members, *_names(seen.get("ram_nodes"))}),
-        "running": sorted(running),
-        "alarms": alarms(seen.get("alarms")),
-        "partitions": seen.get("partitions") or {},
-        "queues": _queues(host),
-        "critical": _critical(host),
-    }
+    with ThreadPoolExecutor(2) as programs:  # each takes a second or two to start
+        critical = programs.submit(_critical, host)
+        seen = programs.submit(_json, host, "rabbitmqctl", "cluster_status").result()
+        members, running = _names(seen.get("disk_nodes")), _names(seen.get("running_nodes"))
+        queues, unknown = _queues(host)
+        return {
+            "members": sorted({*members, *_names(seen.get("ram_nodes"))}),
+            "running": sorted(running),
+            "alarms": alarms(seen.get("alarms")),
+            "partitions": seen.get("partitions") or {},
+            "critical": critical.result(),
+            "queues": queues,
+            "unknown": unknown,
+        }
 
 
 def alarms(found: object) -> list[str]:
@@ -57,13 +64,11 @@ def _names(found: object) -> list[str]:
     return [str(entry["name"]) if isinstance(entry, dict) else str(entry) for entry in entries]
 
 
-def _queues(host: Host) -> list[dict[str, Any]]:
-    found = []
-    for vhost in _json(host, "rabbitmqctl", "list_vhosts"):
-        name = str(vhost["name"])
-        rows = _json(host, "rabbitmqctl", "list_queues", "--vhost", name, *QUEUE)
-        found += [{"vhost": name, **row} for row in rows]
-    return found
+def _queues(host: Host) -> tuple[list[dict[str, object]], str | None]:
+    try:
+        return tiers.queues(host), None
+    except HostctlError as error:
+        return [], error.message
 
 
 def _critical(host: Host) -> str | None:

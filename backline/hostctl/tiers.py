@@ -17,11 +17,15 @@ SAMPLE = re.compile(
     r"^rabbitmq_queue_(messages_ready|messages_unacked|consumers)(?:\{\S*\})? (\S+)", re.M
 )
 PER_QUEUE = re.compile(
-    r"^rabbitmq_detailed_queue_(messages|messages_unacked|consumers)\{(\S.*)\} (\S+)$", re.M
+    r"^rabbitmq_detailed_(queue_messages|queue_messages_unacked|queue_consumers|raft_term_total)"
+    r"\{(\S.*)\} (\S+)$",
+    re.M,
 )
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 ESCAPED = re.compile(r"\\(.)")
-EVERY_QUEUE = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count"
+EVERY_QUEUE = (
+    "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count&family=ra_metrics"
+)
 LOOK_AT_RABBITMQ = "systemctl status rabbitmq-server; journalctl -u rabbitmq-server"
 WITHIN = 2.0
 
@@ -78,9 +82,10 @@ def broker(host: Host) -> dict[str, object] | None:
 
 
 def queues(host: Host) -> list[dict[str, object]]:
-    """{vhost, name, messages, unacknowledged, consumers} of each queue whose leader is this node.
+    """{vhost, name, leads, copy, messages, unacknowledged, consumers} of each queue of this node.
 
-    All brokers' answers together are all queues. Raises `HostctlError` (no_broker, broker_silent).
+    `leads`: it is this node that counts what lies in it; all brokers' answers together are all queues.
+    `copy`: a member of the quorum queue runs here. Raises `HostctlError` (no_broker, broker_silent).
     """
     found = _exporter(host)
     if not found:
@@ -101,9 +106,11 @@ def queues(host: Host) -> list[dict[str, object]]:
         {
             "vhost": vhost,
             "name": name,
-            "messages": of.get("messages", 0),
-            "unacknowledged": of.get("messages_unacked", 0),
-            "consumers": of.get("consumers", 0),
+            "leads": "queue_messages" in of,
+            "copy": "raft_term_total" in of,
+            "messages": of.get("queue_messages", 0),
+            "unacknowledged": of.get("queue_messages_unacked", 0),
+            "consumers": of.get("queue_consumers", 0),
         }
         for (vhost, name), of in sorted(numbers.items())
     ]

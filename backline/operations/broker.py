@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from backline.errors import BacklineError
@@ -18,7 +18,10 @@ CELERY = re.compile(r"^celery_delayed_\d+$|\.celery\.pidbox$|^celeryev\.")
 
 @dataclass(frozen=True)
 class Broker:
-    """One host's RabbitMQ; `critical` says which queues keep it from being stopped. `error`: no answer."""
+    """One host's RabbitMQ; `critical` says which queues keep it from being stopped. `error`: no answer.
+
+    `unknown`: it answers, but why it does not tell its queues.
+    """
 
     host: str
     running: tuple[str, ...] = ()
@@ -26,6 +29,7 @@ class Broker:
     alarms: tuple[str, ...] = ()
     partitions: Mapping[str, Any] | None = None
     critical: str | None = None
+    unknown: str | None = None
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -58,7 +62,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Queue(Load):
-    """A queue as the cluster has it, too. `online` of its copies run."""
+    """A queue as the cluster has it. `online` of its copies run; `leader`: the host that leads it.
+
+    One that nobody leads has no leader, and nobody knows what lies in it.
+    """
 
     kind: str
     leader: str
@@ -67,7 +74,7 @@ class Queue(Load):
 
 @dataclass(frozen=True)
 class View:
-    """All brokers and, from one of them, all queues."""
+    """All brokers, and all queues that they know of."""
 
     brokers: tuple[Broker, ...]
     queues: tuple[Queue, ...]
@@ -79,6 +86,8 @@ class View:
         for broker in self.brokers:
             if broker.error:
                 found.append(f"{broker.host}: {broker.error}")
+            if broker.unknown:
+                found.append(f"{broker.host}: {broker.unknown}")
             away = sorted(set(broker.members) - set(broker.running))
             found += [f"{node} does not run" for node in away]
             found += [f"alarm: {alarm}" for alarm in broker.alarms]
@@ -102,8 +111,12 @@ def loads(fleet: Fleet, hosts: Iterable[str]) -> tuple[list[Load], str]:
         if outcome.value is None:
             silent.append(f"{host}: {outcome.error.message if outcome.error else 'no answer'}")
         else:
-            found += [Load(**row) for row in outcome.value["queues"]]
+            found += [Load(**_load(row)) for row in outcome.value["queues"] if row["leads"]]
     return sorted(found, key=lambda load: (load.vhost, load.name)), "; ".join(silent)
+
+
+def _load(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: row[field.name] for field in fields(Load)}
 
 
 def collect(fleet: Fleet, hosts: Iterable[str]) -> View:
@@ -119,12 +132,13 @@ def collect(fleet: Fleet, hosts: Iterable[str]) -> View:
 
 
 def view_of(outcomes: Mapping[str, Outcome[Answer]]) -> View:
-    """One view from what each broker said; queues from who sees most."""
+    """One view from what each broker said of itself, and of the queues that it has."""
     brokers = tuple(_broker(host, outcome) for host, outcome in outcomes.items())
-    answers = [o.value for o in outcomes.values() if o.value is not None]
-    best: Answer = max(answers, key=lambda answer: len(answer["running"]), default={"queues": []})
-    queues = sorted((_queue(row) for row in best["queues"]), key=lambda q: (q.vhost, q.name))
-    return View(brokers, tuple(queues))
+    told: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for host, outcome in outcomes.items():
+        for row in outcome.value["queues"] if outcome.value is not None else ():
+            told.setdefault((row["vhost"], row["name"]), {})[host] = row
+    return View(brokers, tuple(_queue(told[key]) for key in sorted(told)))
 
 
 def _broker(host: str, outcome: Outcome[Answer]) -> Broker:
@@ -138,22 +152,13 @@ def _broker(host: str, outcome: Outcome[Answer]) -> Broker:
         alarms=tuple(answer["alarms"]),
         partitions=answer["partitions"],
         critical=answer["critical"],
+        unknown=answer["unknown"],
     )
 
 
-def _queue(row: Mapping[str, Any]) -> Queue:
-    online = row.get("online")
-    return Queue(
-        vhost=str(row["vhost"]),
-        name=str(row["name"]),
-        kind=str(row.get("type") or ""),
-        messages=_number(row.get("messages")),
-        unacknowledged=_number(row.get("messages_unacknowledged")),
-        consumers=_number(row.get("consumers")),
-        leader=str(row.get("leader") or ""),
-        online=len(online) if isinstance(online, list) else 0,
-    )
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _queue(told: Mapping[str, Mapping[str, Any]]) -> Queue:
+    """From what each host says of it."""
+    leader = next((host for host, row in told.items() if row["leads"]), "")
+    online = sum(row["copy"] for row in told.values())
+    row = told[leader] if leader else next(iter(told.values()))
+    return Queue(**_load(row), kind="quorum" if online else "classic", leader=leader, online=online)

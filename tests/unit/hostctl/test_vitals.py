@@ -225,10 +225,13 @@ class Metrics(BaseHTTPRequestHandler):
         'rabbitmq_detailed_queue_messages{vhost="/",queue="plays"} 5\n'
         'rabbitmq_detailed_queue_consumers{vhost="/",queue="plays"} 1.0\n'
         'rabbitmq_detailed_queue_messages{vhost="/",queue="a\\"}\\\\ 9"} 7\n'
+        'rabbitmq_detailed_raft_term_total{vhost="/",queue="plays"} 1\n'
+        'rabbitmq_detailed_raft_term_total{vhost="/",queue="elsewhere"} 4\n'
     )
 
     def do_GET(self) -> None:
-        every = "/metrics/detailed?family=queue_coarse_metrics&family=queue_consumer_count"
+        families = ("queue_coarse_metrics", "queue_consumer_count", "ra_metrics")
+        every = "/metrics/detailed?" + "&".join(f"family={name}" for name in families)
         text = {"/metrics": self.text, every: self.each}.get(self.path)
         self.send_response(200 if text else 404)
         self.end_headers()
@@ -252,10 +255,12 @@ def test_the_depth_of_the_queues_comes_from_the_metrics(tmp_path: Path) -> None:
         "consumers": 4,
         "trouble": None,
     }
-    plays = {"messages": 5, "unacknowledged": 2, "consumers": 1}
-    odd = {"messages": 7, "unacknowledged": 0, "consumers": 0}
+    nothing = {"messages": 0, "unacknowledged": 0, "consumers": 0}
+    plays = {"leads": True, "copy": True, "messages": 5, "unacknowledged": 2, "consumers": 1}
+    odd = {"leads": True, "copy": False, **nothing, "messages": 7}
     assert tiers.queues(Host(tmp_path)) == [
         {"vhost": "/", "name": 'a"}\\ 9', **odd},
+        {"vhost": "/", "name": "elsewhere", "leads": False, "copy": True, **nothing},
         {"vhost": "/", "name": "plays", **plays},
     ]
     server.shutdown()

@@ -86,59 +86,84 @@ def test_one_host_keeps_the_backups(hosts: tuple[str, ...]) -> None:
     assert backups.keeper({"backup": ("a",)}) == "a"
 
 
+BROKERS = ("broker1", "broker2", "broker3")
+
+
 def answer(running: int, **over: Any) -> Outcome[Any]:
-    nodes = [f"rabbit@broker{n}" for n in (1, 2, 3)]
+    nodes = [f"rabbit@{host}" for host in BROKERS]
     found = {"members": nodes, "running": nodes[:running], "alarms": [], "partitions": {}}
-    return Outcome({**found, "queues": [], "critical": None, **over})
+    return Outcome({**found, "queues": [], "critical": None, "unknown": None, **over})
 
 
-def row(name: str, messages: object) -> dict[str, Any]:
+def row(name: str, messages: int = 0, *, leads: bool = False, copy: bool = True) -> dict[str, Any]:
+    load = {"messages": messages, "unacknowledged": 1 if messages else 0, "consumers": 2}
+    return {"vhost": "/", "name": name, "leads": leads, "copy": copy, **load}
+
+
+def led(name: str, messages: int = 0, copies: int = 3) -> dict[str, dict[str, Any]]:
+    """What each broker says of a queue that the first one leads; with no copies, one of its own."""
+    told = {BROKERS[0]: row(name, messages, leads=True, copy=copies > 0)}
+    return told | {host: row(name) for host in BROKERS[1:copies]}
+
+
+def three(*queues: dict[str, dict[str, Any]]) -> dict[str, Outcome[Any]]:
     return {
-        "vhost": "/",
-        "name": name,
-        "type": "quorum",
-        "messages": messages,
-        "online": ["a", "b"],
+        host: answer(3, queues=[told[host] for told in queues if host in told]) for host in BROKERS
     }
 
 
 def test_brokers_that_are_well() -> None:
-    queues = [row("plays", 12), row("dead", 0)]
-    view = broker.view_of({"broker1": answer(3, queues=queues), "broker2": answer(3)})
+    view = broker.view_of(three(led("plays", 12), led("dead", copies=2)))
     assert view.troubles == []
-    assert [(q.name, q.messages, q.online, q.dead) for q in view.queues] == [
-        ("dead", 0, 2, True),
-        ("plays", 12, 2, False),
+    plays = view.queues[1]
+    assert (plays.leader, plays.unacknowledged, plays.consumers) == ("broker1", 1, 2)
+    assert [(q.name, q.messages, q.online, q.kind, q.dead) for q in view.queues] == [
+        ("dead", 0, 2, "quorum", True),
+        ("plays", 12, 3, "quorum", False),
     ]
+
+
+def test_what_only_the_leader_of_a_queue_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its host is cut off: the others have copies, and no idea of what lies in it."""
+    outcomes = three(led("plays", 7))
+    outcomes["broker1"] = Outcome(error=HostError("broker1", "RabbitMQ does not answer"))
+    view = broker.view_of(outcomes)
+    assert (view.queues[0].leader, view.queues[0].online) == ("", 2)
+    show_broker(view)
+    assert "plays quorum ? ? ? 2" in " ".join(capsys.readouterr().out.split())
 
 
 def test_celerys_own_queues_are_shown_when_something_is_the_matter(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    three = {"online": ["a", "b", "c"]}
-    queues = [
-        row("celery_delayed_1", 0) | three,
-        row("celery_delayed_2", 5) | three,
-        row("celery_delayed_3", 0),
-        row("worker@a.celery.pidbox", 0) | {"type": "classic"},
-        row("plays", 0) | three,
-    ]
-    show_broker(broker.view_of({"broker1": answer(3, queues=queues)}))
+    show_broker(
+        broker.view_of(
+            three(
+                led("celery_delayed_1"),
+                led("celery_delayed_2", 5),
+                led("celery_delayed_3", copies=2),
+                led("worker@a.celery.pidbox", copies=0),
+                led("plays"),
+            )
+        )
+    )
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert shown == ["BROKER", "broker1", "QUEUE", "celery_delayed_2", "celery_delayed_3", "plays"]
+    brokers = ["BROKER", *BROKERS, "QUEUE"]
+    assert shown == [*brokers, "celery_delayed_2", "celery_delayed_3", "plays"]
 
 
 def test_what_is_wrong_with_brokers_is_told_once() -> None:
     alarm = {"alarms": ["memory on rabbit@broker2"]}
     silent: Outcome[Any] = Outcome(error=HostError("broker3", "RabbitMQ does not answer"))
     outcomes = {
-        "broker1": answer(2, queues=[row("plays.dead", 3), row("new", "")], **alarm),
-        "broker2": answer(1, partitions={"a": ["b"]}, **alarm),
+        "broker1": answer(2, queues=[row("plays.dead", 3, leads=True)], **alarm),
+        "broker2": answer(1, partitions={"a": ["b"]}, unknown="no metrics", **alarm),
         "broker3": silent,
     }
     assert broker.view_of(outcomes).troubles == [
         "rabbit@broker3 does not run",
         "alarm: memory on rabbit@broker2",
+        "broker2: no metrics",
         "rabbit@broker2 does not run",
         "broker2 sees a partition",
         "broker3: RabbitMQ does not answer",
@@ -157,5 +182,5 @@ def test_what_is_wrong_with_brokers_is_told_once() -> None:
     ],
 )
 def test_queues_of_dead_letters(name: str, dead: bool) -> None:
-    view = broker.view_of({"broker1": answer(3, queues=[row(name, 1)])})
+    view = broker.view_of({"broker1": answer(3, queues=[row(name, 1, leads=True)])})
     assert view.queues[0].dead is dead
