@@ -99,9 +99,11 @@ def typed(fleet: Fleet, *words: str) -> Terminal:
     return Terminal([str(BIN / "fab"), *words, "--env", fleet.env], env, ROOT)
 
 
-def code_of(how: str) -> int:
-    """How `fab` ends that was ended so."""
-    return -signal.SIGKILL if how == "kill" else 130
+def dies(terminal: Terminal, how: str) -> None:
+    """Ends what runs at the terminal. A second SIGHUP may kill it when all is tidied up and Python ends."""
+    code = terminal.die(how)
+    ends = (-signal.SIGKILL,) if how == "kill" else (130, -signal.SIGHUP)
+    assert code in ends, terminal.shown
 
 
 def cut_off(
@@ -114,8 +116,7 @@ def cut_off(
             assert terminal.process.poll() is None, f"it was over too early:\n{terminal.shown}"
             assert time.monotonic() < end, f"it came to no middle:\n{terminal.shown}"
             time.sleep(0.05)
-        code = terminal.die(how)
-    assert code == code_of(how), terminal.shown
+        dies(terminal, how)
 
 
 @contextmanager
@@ -139,7 +140,8 @@ def held(
         yield caught
         time.sleep(0.5)
     finally:
-        for process in caught:
+        # sudo stands still with what it runs, and does not go on with it.
+        for process in (*caught, *(p for p in processes(hosts) if p.pid not in before)):
             _told(process, signal.SIGCONT)
 
 

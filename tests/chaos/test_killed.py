@@ -22,7 +22,7 @@ import pytest
 
 from backline import places
 from backline.lab.machine import podman
-from tests.chaos.started import QUIET, at, code_of, cut_off, held, mine, names, nothing_left, typed
+from tests.chaos.started import QUIET, at, cut_off, dies, held, mine, names, nothing_left, typed
 from tests.chaos.test_services import fab, until
 from tests.live import Answer, Fleet, build, run
 
@@ -90,7 +90,7 @@ def test_what_looks_leaves_nothing(fleet: Fleet, words: tuple[str, ...]) -> None
     """Each is held up on a host as soon as anything of it runs there; hung up or killed in turn."""
     how = WAYS[LOOKS.index(words) % 2]
     with typed(fleet, *words) as terminal, held(fleet, terminal):
-        assert terminal.die(how) == code_of(how), terminal.shown
+        dies(terminal, how)
     nothing_left(fleet)
 
 

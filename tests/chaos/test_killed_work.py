@@ -14,7 +14,7 @@ import pytest
 
 from backline.inventory import load
 from backline.lab.machine import podman
-from tests.chaos.started import at, code_of, cut_off, held, nothing_left, typed
+from tests.chaos.started import at, cut_off, dies, held, nothing_left, typed
 from tests.chaos.test_killed import (
     APP,
     WAYS,
@@ -33,10 +33,10 @@ __all__ = ["quiet"]
 BACK_S = 240.0
 
 
-def dies(fleet: Fleet, how: str, *words: str, doing: str = "") -> None:
-    """In the middle of what it does on a host."""
+def cut(fleet: Fleet, how: str, *words: str, doing: str = "") -> None:
+    """Ends a command in the middle of what it does on a host."""
     with typed(fleet, *words) as terminal, held(fleet, terminal, doing):
-        assert terminal.die(how) == code_of(how), terminal.shown
+        dies(terminal, how)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def hangs(fleet: Fleet) -> Iterator[int]:
 @pytest.mark.parametrize("how", WAYS)
 def test_a_session_is_ended_or_not(fleet: Fleet, hangs: int, how: str) -> None:
     words = ("db.kill", str(hangs), "--message", "a test")
-    dies(fleet, how, *words)
+    cut(fleet, how, *words)
     nothing_left(fleet)
     if _sleeper(fleet):
         fab(fleet, *words)
@@ -66,7 +66,7 @@ def test_no_letter_is_lost(fleet: Fleet, how: str) -> None:
     job = str(uuid.uuid4())
     as_the_app(fleet, POISON.format(job=job))
     until("it is a dead letter", 60, lambda: dead(fleet, job))
-    dies(fleet, how, "workers.requeue", "--job", job)
+    cut(fleet, how, "workers.requeue", "--job", job)
     nothing_left(fleet, 90)
     until("it is a dead letter still, or again", 60, lambda: dead(fleet, job))
     assert fab(fleet, "workers.requeue", "--job", job).last["moved"] >= 1
@@ -76,7 +76,7 @@ def test_no_letter_is_lost(fleet: Fleet, how: str) -> None:
 @pytest.mark.parametrize("how", WAYS)
 def test_a_job_is_revoked_by_the_same_command(fleet: Fleet, how: str) -> None:
     words = ("workers.revoke", str(uuid.uuid4()))
-    dies(fleet, how, *words)
+    cut(fleet, how, *words)
     nothing_left(fleet, 60)
     fab(fleet, *words)
 
@@ -85,12 +85,12 @@ def test_a_job_is_revoked_by_the_same_command(fleet: Fleet, how: str) -> None:
 def test_pools_that_were_told_to_rest_say_so(fleet: Fleet, how: str) -> None:
     host = fleet.hosts("worker")[0]
     try:
-        dies(fleet, how, "workers.drain", host)
+        cut(fleet, how, "workers.drain", host)
         nothing_left(fleet, 120)  # who waits for its jobs does so
         again(fleet, "workers.drain", host)
         pools = [e for e in fab(fleet, "workers.status", expect=None).lines if e.get("children")]
         assert {e["state"] for e in pools if e["host"] == host} == {"inactive"}
-        dies(fleet, how, "workers.drain", host, "--undo")
+        cut(fleet, how, "workers.drain", host, "--undo")
         nothing_left(fleet, 120)
     finally:
         again(fleet, "workers.drain", host, "--undo")
@@ -110,7 +110,7 @@ def test_a_lease_is_freed_or_not(fleet: Fleet, how: str) -> None:
             lambda: at(fleet, host, "cat /run/backline/drain"),
         )
         nothing_left(fleet, 90)
-        dies(fleet, how, "lock.release", "--yes", "1")
+        cut(fleet, how, "lock.release", "--yes", "1")
         nothing_left(fleet)
         fab(fleet, "lock.release", "--yes", "1")
         assert run("fab", "lock", "--env", fleet.env, "--json").out == ""
