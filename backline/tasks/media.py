@@ -86,7 +86,7 @@ def sync(
         "media_replace": replace,
     }
     if exclude:
-        extra["media_exclude"] = several(exclude)
+        extra["media_exclude"] = several(exclude, "--exclude")
     view = _view(json, dry_run)
     view.start("media", fleet.name, hosts, dry_run)
     if not dry_run:
@@ -136,7 +136,7 @@ def purge(
     from backline import console
     from backline.operations import cache
 
-    wanted = several(paths)
+    wanted = several(paths, "paths")
     if not wanted or not LOCATION.fullmatch(location) or not 1 <= timeout <= LONGEST:
         raise BacklineError(
             "which files? PATH[,PATH] below the origins' root, such as album/song.flac or album/*",
