@@ -126,7 +126,7 @@ BRACKET = "has a bracket without its other one"
 def test_what_is_empty_or_broken_means_no_host_instead_of_more_of_them(
     pattern: str, says: str
 ) -> None:
-    """`--on "all:!$HOST"` of a shell in which HOST is not set: all of them were meant to be touched but one."""
+    """`--on "all:!$HOST"` of a shell in which HOST is not set: all but one were to be touched, not all."""
     with pytest.raises(BacklineError) as raised:
         select(environment(), pattern)
     assert says in raised.value.message
@@ -181,7 +181,9 @@ def test_ansible_agrees(ansible: object, terms: list[str], separator: str) -> No
 @settings(max_examples=150, deadline=None)
 @given(
     terms=st.lists(TERMS, max_size=3),
-    nothing=st.sampled_from(["", " ", "!", "&", "~", "!~", "&~", " ! ", "edge[", "edge]", "~(", "!~["]),
+    nothing=st.sampled_from(
+        ["", " ", "!", "&", "~", "!~", "&~", " ! ", "edge[", "edge]", "~(", "!~["]
+    ),
     place=st.integers(0, 3),
     separator=st.sampled_from([":", ",", " : ", " , "]),
 )
