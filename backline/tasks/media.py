@@ -91,9 +91,9 @@ def sync(
     view.start("media", fleet.name, hosts, dry_run)
     if not dry_run:
         confirm(fleet, len(hosts), yes, json)
-    options = ["--limit", ",".join(hosts), "--tags", "media_publish", "--diff"]
+    options = ["--tags", "media_publish", "--diff"]
     options += ["-e", encoder.dumps(extra), *["--check"] * dry_run]
-    recap, ended = provision.run(fleet, "media", options, stock, view)
+    recap, ended = provision.run(fleet, "media", options, stock, view, hosts)
     view.summary(recap, dry_run)
     provision.judge(recap, ended, dry_run, pending=False)
 
