@@ -111,6 +111,8 @@ def refusal(words: list[str]) -> str:
     from invoke.exceptions import ParseError
 
     program, *rest = words
+    if rest[1:] == ["--help"]:  # taken for help by what arguments.py sees of a running program
+        rest = rest[:1]
     if len(rest) == 1 and not rest[0].startswith("-"):
         stem, dots, _ = rest[0].partition("…")
         known = [

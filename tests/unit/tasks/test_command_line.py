@@ -149,4 +149,6 @@ def test_help_of_a_task_can_follow_its_name(fab, words: str) -> None:  # type: i
 def test_a_flag_behind_a_command_is_not_the_command(fab) -> None:  # type: ignore[no-untyped-def]
     told = fab("run", "df -h", "--on", "edge", "--dry-run").stdout
     assert told.endswith("as the deploy user: df -h\n")
+    told = fab("run", " --x -y", "--on", "edge", "--dry-run").stdout
+    assert told.endswith("as the deploy user:  --x -y\n")
     assert fab("run", "df", "--help").stdout.startswith("Usage: fab")
