@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from invoke.tasks import Task, task
 
 from backline.errors import BacklineError
+from backline.tasks.arguments import Plain
 
 INTERRUPTED = 130
 
@@ -54,7 +55,9 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
                 sys.exit(INTERRUPTED)
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
-        declared: Task[Any] = task(auto_shortflags=False, **{"positional": [], **options})(run)
+        declared: Task[Any] = task(
+            auto_shortflags=False, **{"klass": Plain, "positional": [], **options}
+        )(run)
         # invoke takes the texts out of its own copy while it parses; the docs need them too.
         declared.flag_help = dict(options.get("help", {}))  # type: ignore[attr-defined]
         return declared

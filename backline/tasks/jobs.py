@@ -186,7 +186,7 @@ def _wish(task: str, job: str, origin: str, queue: str, limit: int, to: str = ""
 
     if not 1 <= limit <= TOP:
         raise BacklineError(f"--limit is a number from 1 to {TOP}", state="nothing was changed")
-    jobs = tuple(several(job))
+    jobs = tuple(several(job, "--job"))
     return Wish(queue=queue, task=task, jobs=jobs, origin=origin, to=to, limit=limit)
 
 

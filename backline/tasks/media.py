@@ -86,14 +86,14 @@ def sync(
         "media_replace": replace,
     }
     if exclude:
-        extra["media_exclude"] = several(exclude)
+        extra["media_exclude"] = several(exclude, "--exclude")
     view = _view(json, dry_run)
     view.start("media", fleet.name, hosts, dry_run)
     if not dry_run:
         confirm(fleet, len(hosts), yes, json)
-    options = ["--limit", ",".join(hosts), "--tags", "media_publish", "--diff"]
+    options = ["--tags", "media_publish", "--diff"]
     options += ["-e", encoder.dumps(extra), *["--check"] * dry_run]
-    recap, ended = provision.run(fleet, "media", options, stock, view)
+    recap, ended = provision.run(fleet, "media", options, stock, view, hosts)
     view.summary(recap, dry_run)
     provision.judge(recap, ended, dry_run, pending=False)
 
@@ -136,7 +136,7 @@ def purge(
     from backline import console
     from backline.operations import cache
 
-    wanted = several(paths)
+    wanted = several(paths, "paths")
     if not wanted or not LOCATION.fullmatch(location) or not 1 <= timeout <= LONGEST:
         raise BacklineError(
             "which files? PATH[,PATH] below the origins' root, such as album/song.flac or album/*",

@@ -68,9 +68,18 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
     return declare
 
 
-def several(flag: str) -> list[str]:
-    """What a flag names that takes several, comma-separated."""
-    return [word.strip() for word in flag.split(",") if word.strip()]
+def several(text: str, flag: str) -> list[str]:
+    """What a flag names that takes several, comma-separated; none where it was left out. BacklineError
+    when it was given and names none, as `"$UNIT,"` does of a shell in which UNIT is not set: without the
+    flag a default would be meant."""
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if text and not found:
+        raise BacklineError(
+            f"{flag} {text!r} names nothing",
+            state="nothing was changed",
+            hint=f"name something, or leave {flag} out",
+        )
+    return found
 
 
 def environment(name: str) -> Environment:

@@ -88,8 +88,6 @@ def run(
     from backline.api import Fleet
     from backline.operations.adhoc.command import Job
 
-    if command in ("--help", "-h"):  # invoke takes what comes first for the command
-        raise BacklineError("help comes before the task's name", hint="fab --help run")
     if stream + fold + diff + json > 1:
         raise BacklineError("--stream, --fold, --diff and --json are ways to show: choose one")
     with Fleet(environment(env)) as fleet:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backline.operations.status import Row
     from backline.transport.fleet import SshFleet
 
+LONGEST_INTERVAL = 86400
 WATCH_DEADLINE = 10.0
 """Seconds that a host has in each round: one that is dead must not make all others look old."""
 
@@ -54,8 +55,10 @@ def status(
     from backline.operations.status import is_mixed
     from backline.tasks.provision import killed
 
-    if interval <= 0 or times < 0:
-        raise BacklineError("--interval is more than 0 seconds, --times is not negative")
+    if not 0 < interval <= LONGEST_INTERVAL or times < 0:
+        raise BacklineError(
+            f"--interval is more than 0 seconds and at most {LONGEST_INTERVAL}, --times is not negative"
+        )
     fleet = environment(env)
     selected = selection.select(fleet, on or selection.EVERYTHING)
     with reach(fleet) as hosts:

@@ -106,7 +106,7 @@ def restart(
         fab restart --env production --on streaming
         fab restart --env production --on all --service chrony
     """
-    units = several(service)
+    units = several(service, "--service")
     bad = [unit for unit in units if not UNIT.fullmatch(unit)]
     if bad:
         raise BacklineError(
@@ -185,5 +185,5 @@ def patch(
     rules = Rules(
         outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes
     )
-    again = several(reinstall)
+    again = several(reinstall, "--reinstall")
     rules.carry_out(env, on, patch_all=everything, patch_reinstall=again, patch_reboot=reboots)

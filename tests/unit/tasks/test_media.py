@@ -71,12 +71,14 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
 
 @pytest.fixture
 def ran(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The options of each run of the playbook `media`, in place of Ansible; it tells of its progress."""
+    """Hosts and options of each run of the playbook `media`, in place of Ansible; it tells of progress."""
     options: list[list[str]] = []
 
-    def run(fleet: Any, name: str, words: list[str], stock: bool, view: Any) -> Any:
+    def run(
+        fleet: Any, name: str, words: list[str], stock: bool, view: Any, limit: list[str]
+    ) -> Any:
         assert name == "media"
-        options.append(words)
+        options.append([",".join(limit), *words])
         recap = Recap(ended=True)
         for text in ("media1: 2 of 5 files published, 40 of 90 MiB", "something else"):
             view.take(recap, {"event": "verbose", "stdout": text})
@@ -98,7 +100,7 @@ def test_a_folder_is_published_on_all_origins(
     monkeypatch.chdir(tmp_path)
     assert call(media.sync, folder="music", yes=2) == 0
     (words,) = ran
-    assert words[:4] == ["--limit", "media1,media2", "--tags", "media_publish"]
+    assert words[:3] == ["media1,media2", "--tags", "media_publish"]
     assert "--check" not in words
     assert told(words) == {
         "media_source": str(tmp_path / "music"),
@@ -115,7 +117,7 @@ def test_a_rehearsal_of_a_sync_asks_nobody(
     flags = {"exclude": "*.json, drafts/*", "remove": True, "replace": True, "on": "media2"}
     assert call(media.sync, folder=str(tmp_path), dry_run=True, json=True, **flags) == 0
     (words,) = ran
-    assert "--check" in words and "--diff" in words and words[1] == "media2"
+    assert "--check" in words and "--diff" in words and words[0] == "media2"
     extra = told(words)
     assert extra["media_exclude"] == ["*.json", "drafts/*"] and extra["media_purge"] is True
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -272,7 +272,13 @@ def test_ctrl_c_ends_the_watch_with_130(
     assert "stream1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags", [{"interval": 0.0}, {"interval": -1.0}, {"times": -1}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *({"interval": value} for value in (0.0, -1.0, float("nan"), float("inf"), 1e300)),
+        {"times": -1},
+    ],
+)
 def test_a_watch_that_cannot_be_is_refused(fleet: FakeFleet, flags: dict[str, Any]) -> None:
     assert call(status, watch=True, **flags) == 1
     assert not fleet.calls

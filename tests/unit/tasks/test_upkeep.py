@@ -82,6 +82,15 @@ def test_what_is_no_unit_is_refused(playbook: Playbook, service: str) -> None:
     assert not playbook.options
 
 
+@pytest.mark.parametrize("service", [",", " ", " , "])
+def test_a_service_without_a_name_is_not_everything_that_a_host_is_there_for(
+    playbook: Playbook, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    assert call(upkeep.restart, on="all", service=service, yes=3) == 1
+    assert call(upkeep.patch, on="all", reinstall=service, yes=3) == 1
+    assert "leave --service out" in capsys.readouterr().err and not playbook.options
+
+
 @pytest.mark.parametrize(
     ("task", "words"), [(upkeep.restart, ()), (upkeep.patch, ()), (run, ("true",)), (shell, ())]
 )
