@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.rollout.crew import Ask, Crew, Job, Pause
 from backline.rollout.events import Event, Report
@@ -194,7 +195,7 @@ def _refusal(errors: list[HostError]) -> BacklineError:
     if unfinished:
         return unfinished_by(unfinished)
     return BacklineError(
-        "\n       ".join(f"{error.host}: {error.message}" for error in errors),
+        wording.said(errors),
         hosts=[error.host for error in errors],
         state="no lease was kept, nothing was changed",
         hint="another run began at the same moment: look at `fab status`, then try again",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator
 from backline.tasks.operator import (
@@ -61,7 +62,7 @@ def contract(
         statuses, missing = statuses_of(fleet, hosts, name)
         if missing:
             raise BacklineError(
-                "\n       ".join(f"{host}: {error.message}" for host, error in missing.items()),
+                wording.said(missing.values()),
                 hosts=missing,
                 state="nothing was changed: every host must know that it cannot go back",
                 hint="bring them up first",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks.command import say
 from backline.tasks.operator import (
@@ -194,7 +195,7 @@ def _refuse_changed(keys: Sequence[Key], replace: bool) -> None:
 def _refuse_silent(silent: dict[str, HostError]) -> None:
     if silent:
         raise BacklineError(
-            "\n       ".join(f"{host}: {error.message}" for host, error in silent.items()),
+            wording.said(silent.values()),
             hosts=silent,
             state="no key of theirs was written",
             hint="fab hosts.trust again, when they answer",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator, other_hands
 from backline.tasks.command import say
@@ -212,7 +213,7 @@ def _free(hosts: SshFleet, held: Held, message: str, as_json: bool) -> None:
         say(f"freed on {len(freed)} hosts")
     if failed:
         raise BacklineError(
-            "\n       ".join(f"{host}: {error.message}" for host, error in failed.items()),
+            wording.said(failed.values()),
             hosts=failed,
             state=f"freed on {len(freed)} hosts; there it ends by itself within a minute",
             hint="fab lock",

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator
 from backline.tasks.operator import (
@@ -202,7 +203,7 @@ def _judge(edges: list[Edge], now: float) -> None:
         )
     if silent:
         raise BacklineError(
-            "\n       ".join(f"{edge.host}: {edge.error}" for edge in silent),
+            wording.each((edge.host, edge.error) for edge in silent),
             hosts=[edge.host for edge in silent],
         )
     over = [edge.host for edge in edges if edge.on and _until(edge) and _until(edge) < now]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator, other_hands, planning
 from backline.tasks.command import say
@@ -191,7 +192,7 @@ def _refuse_absent(known: Mapping[str, Any], missing: Mapping[str, HostError]) -
     absent = [host for host in known if host in missing]
     if absent:
         raise BacklineError(
-            "\n       ".join(f"{host}: {missing[host].message}" for host in absent),
+            wording.said(missing[host] for host in absent),
             hosts=absent,
             state="nothing was changed",
             hint="bring them up first",

@@ -331,6 +331,11 @@ def test_a_silent_host_and_an_old_hostctl_are_exit_1(
     fleet.dead.add("stream1")
     assert call(certs.certs) == 1
     assert "stream1: no answer" in capsys.readouterr().err
+    told["worker1"].append({"name": "edge", "path": "/e.pem", "trouble": "it holds none"})
+    assert call(certs.certs, json=True) == 1
+    message = lines(capsys)[-1]["message"]
+    assert message.splitlines()[1:] == ["stream1: no answer"] and "  " not in message
+    told["worker1"].pop()
     fleet.dead.clear()
     fleet.faults.append(Fault("certificates", "unknown_verb", host="db1"))
     assert call(certs.certs) == 1

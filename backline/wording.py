@@ -1,0 +1,33 @@
+"""Hosts in messages: how many, and what each of them said. Layout is the console's business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Said(Protocol):
+    """An error of one host, such as a HostError."""
+
+    host: str
+    message: str
+
+
+def hosts(count: int) -> str:
+    """`1 host`, `2 hosts`."""
+    return f"{count} host" if count == 1 else f"{count} hosts"
+
+
+def each(reasons: Iterable[tuple[str, object]]) -> str:
+    """(host, why) as lines: `stream1: timed out`. Hosts that say the same share a line."""
+    from backline.selection import fold
+
+    by_reason: dict[str, list[str]] = {}
+    for host, why in reasons:
+        by_reason.setdefault(str(why), []).append(host)
+    return "\n".join(f"{fold(names)}: {why}" for why, names in by_reason.items())
+
+
+def said(errors: Iterable[Said]) -> str:
+    """`each`, of errors."""
+    return each((error.host, error.message) for error in errors)
