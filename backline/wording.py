@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 
@@ -16,6 +16,11 @@ class Said(Protocol):
 def hosts(count: int) -> str:
     """`1 host`, `2 hosts`."""
     return f"{count} host" if count == 1 else f"{count} hosts"
+
+
+def silent(reasons: Mapping[str, object], asked: int) -> str:
+    """`1 of 4 hosts did not answer`, and a line for each of them. `asked`: how many there were."""
+    return f"{len(reasons)} of {hosts(asked)} did not answer\n{each(reasons.items())}"
 
 
 def each(reasons: Iterable[tuple[str, object]]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from backline import wording
+from backline.errors import BacklineError
 from backline.operations.vitals import Vitals, vitals_of
 from backline.transport.port import Answer, Fleet, HostError, Outcome, Unreachable
 
 DEADLINE = 25.0
+ANSWERS = "are they up? `fab doctor` looks closer"
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,23 @@ def _ill(process: Mapping[str, Any]) -> str | None:
 def _unfinished(status: Answer) -> str | None:
     run = status.get("run")
     return str(run["run"]) if run and not run.get("ended") else None
+
+
+def silent(rows: Iterable[Row]) -> dict[str, str]:
+    """The hosts that did not answer, and why."""
+    return {row.host: row.error for row in rows if row.error is not None}
+
+
+def require_all(rows: Sequence[Row], state: str = "") -> None:
+    """Raises BacklineError naming the hosts that did not answer, if any. `state`: what follows."""
+    dead = silent(rows)
+    if dead:
+        raise BacklineError(
+            wording.silent(dead, len({row.host for row in rows})),
+            hosts=dead,
+            state=state,
+            hint=next((row.hint for row in rows if row.error is not None and row.hint), ANSWERS),
+        )
 
 
 def is_mixed(rows: Iterable[Row]) -> dict[str, set[str | None]]:
