@@ -154,8 +154,7 @@ def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str
             exit_code=Exit.GUARD_REFUSED,
         )
     else:
-        print(f"How many {things} of {fleet.name} will this touch? ", end="", file=sys.stderr)
-        answer = input().strip()
+        answer = _ask(f"How many {things} of {fleet.name} will this touch? ")
     if answer != str(count):
         raise BacklineError(
             f"this would touch {count} {things} of {fleet.name}, not {answer or 'none'}",
@@ -163,6 +162,21 @@ def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str
             hint=f"look at the plan (--dry-run), then answer with its number of {things}",
             exit_code=Exit.GUARD_REFUSED,
         )
+
+
+def _ask(question: str) -> str:
+    """What is typed; nothing for Ctrl-D. Raises BacklineError for Ctrl-C: nothing has begun."""
+    print(question, end="", file=sys.stderr, flush=True)
+    try:
+        return input().strip()
+    except EOFError:
+        print(file=sys.stderr)
+        return ""
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise BacklineError(
+            "interrupted", state="nothing was changed", exit_code=Exit.INTERRUPTED
+        ) from None
 
 
 def insist(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
