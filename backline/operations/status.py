@@ -17,7 +17,7 @@ ANSWERS = "are they up? `fab doctor` looks closer"
 
 @dataclass(frozen=True)
 class Row:
-    """One host's state. `error` says why it could not be asked; then the rest is empty.
+    """One host's state. `error` says why it could not be asked; then the rest is empty, but `quarantine`.
 
     `drained_by`: the run that drained it, if that is known. `upkeep`: the restart, reboot or patch
     that has begun here and not ended. `unfinished`: a run that has not ended here. `quarantine`: why
@@ -66,8 +66,7 @@ class Row:
             extra = [release for release in active if release not in (live, warm)]
             if extra:
                 found.append(f"{name} also runs {', '.join(extra)}")
-        if self.quarantine is not None:
-            found.append(f"in quarantine: {self.quarantine.get('why')}")
+        found += self.left_behind
         if self.unfinished and not self.lease:
             found.append(f"run {self.unfinished} is not finished")
         if self.upkeep:
@@ -76,11 +75,17 @@ class Row:
             )
         return found + (self.vitals.troubles if self.vitals else [])
 
+    @property
+    def left_behind(self) -> list[str]:
+        """That deploys leave it out, and why: the others know, also when it does not answer itself."""
+        return [] if self.quarantine is None else [f"in quarantine: {self.quarantine.get('why')}"]
+
     def as_json(self) -> dict[str, Any]:
         """The NDJSON line; `current` is absent where no app runs."""
         content: dict[str, Any] = {"schema_version": 1, "host": self.host, "groups": self.groups}
         if self.error is not None:
-            return {**content, "reachable": self.reachable, "error": self.error}
+            content |= {"reachable": self.reachable, "error": self.error}
+            return {**content, "quarantine": self.quarantine}
         content |= {
             "reachable": True,
             "drained": self.drained,

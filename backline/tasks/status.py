@@ -40,9 +40,10 @@ def status(
     interval: float = 5.0,
     times: int = 0,
 ) -> None:
-    """Show every host: release, processes, load, disk, role, queue, drained, leased, unreachable.
+    """Show every host: release, processes, health, load, memory, disk, role, queue, drained, unreachable.
 
-    A wider terminal shows more columns. A host that does not answer is a row, and makes the exit
+    Leases, quarantine, certificates that end soon, failed units and what waits for a window are among the
+    notes. A wider terminal shows more columns. A host that does not answer is a row, and makes the exit
     code 1. Where there is no terminal, --watch prints one table, or one set of lines, after the other.
 
     Examples:
@@ -143,12 +144,12 @@ def _print(rows: Sequence[Row], more: dict[str, Any]) -> None:
 
 
 def _refuse_dead(rows: Sequence[Row]) -> None:
+    from backline.operations.status import ANSWERS
+
     dead = [row for row in rows if row.error is not None]
     if dead:
         raise BacklineError(
             f"{len(dead)} of {len({row.host for row in rows})} hosts cannot say what they run",
             hosts=[row.host for row in dead],
-            hint=next(
-                (row.hint for row in dead if row.hint), "are they up? `fab doctor` looks closer"
-            ),
+            hint=next((row.hint for row in dead if row.hint), ANSWERS),
         )
