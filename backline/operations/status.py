@@ -236,6 +236,17 @@ def require_all(rows: Sequence[Row], state: str = "") -> None:
         )
 
 
+def unanswered(errors: Mapping[str, HostError], asked: int, also: str = "") -> BacklineError:
+    """Why nothing was begun: hosts of `asked` that did not answer. `also`: what the others said."""
+    message = wording.silent({host: error.message for host, error in errors.items()}, asked)
+    return BacklineError(
+        f"{also}; {message}" if also else message,
+        hosts=errors,
+        state="nothing was changed",
+        hint=next((error.hint for error in errors.values() if error.hint), ANSWERS),
+    )
+
+
 def is_mixed(rows: Iterable[Row]) -> dict[str, set[str | None]]:
     """The apps of which different hosts run different releases, and which those are."""
     found: dict[str, set[str | None]] = {}

@@ -264,7 +264,11 @@ def the_app_of(fleet: Environment, hosts: SshFleet) -> str:
 def statuses_of(
     fleet: Environment, hosts: SshFleet, app: str
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, HostError]]:
-    """What the hosts that have the app say, and the errors of those that do not answer."""
+    """What the hosts that have the app say, and the errors of those that do not answer.
+
+    Raises BacklineError when there is nobody but those.
+    """
+    from backline.operations.status import unanswered
     from backline.rollout import preflight
     from backline.transport.port import HostError
 
@@ -277,6 +281,8 @@ def statuses_of(
         for host, look in found.items()
         if isinstance(look, HostError) and look.code not in ("unknown_app", "no_hostctl")
     }
+    if missing and not statuses:
+        raise unanswered(missing, len(found))
     return statuses, missing
 
 
