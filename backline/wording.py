@@ -18,6 +18,16 @@ def hosts(count: int) -> str:
     return f"{count} host" if count == 1 else f"{count} hosts"
 
 
+def touched(doing: str, names: Iterable[str], env: str) -> str:
+    """What is about to happen where: `restart stream[1-3] of production`.
+
+    It stands above the question for the number of hosts, so it does not count them.
+    """
+    from backline.selection import fold
+
+    return f"{doing} {fold(names)} of {env}"
+
+
 def silent(reasons: Mapping[str, object], asked: int) -> str:
     """`1 of 4 hosts did not answer`, and a line for each of them. `asked`: how many there were."""
     return f"{len(reasons)} of {hosts(asked)} did not answer\n{each(reasons.items())}"

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from backline.console import console, line
+from backline.wording import touched
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -50,14 +51,16 @@ class View:
                 self._live.stop()
             self._live = None
 
-    def start(self, playbook: str, env: str, hosts: list[str], check: bool) -> None:
-        """Says what is about to run."""
+    def start(
+        self, playbook: str, env: str, hosts: list[str], check: bool, doing: str = ""
+    ) -> None:
+        """Says what is about to run. `doing`: in a person's words, such as `reboot`."""
         self.hosts = hosts
         if self.as_json:
             self._json("start", playbook=playbook, env=env, hosts=hosts, check=check)
         else:
             mode = " in check mode" if check else ""
-            self._say(f"{playbook} on {len(hosts)} hosts of {env}{mode}", "bold")
+            self._say(touched(doing or f"{playbook} on", hosts, env) + mode, "bold")
 
     def cut_off(self, what: str) -> None:
         """Tells of the run before, which did not come to its end."""

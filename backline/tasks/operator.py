@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.tasks import Task
 
 from backline.errors import BacklineError, Exit
-from backline.tasks.command import command
+from backline.tasks.command import command, say
 from backline.tasks.selector import Operation
 
 if TYPE_CHECKING:
@@ -136,9 +136,22 @@ def group(fleet: Environment, name: str) -> list[str]:
     return found
 
 
-def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str = "hosts") -> None:
+def asks(fleet: Environment, yes: int, as_json: bool) -> bool:
+    """Whether `confirm` will ask a person."""
+    return not yes and fleet.confirm_changes and not as_json and sys.stdin.isatty()
+
+
+def confirm(
+    fleet: Environment,
+    count: int,
+    yes: int,
+    as_json: bool,
+    things: str = "hosts",
+    touched: str = "",
+) -> None:
     """Asks for the number of hosts, or of `things`, where the environment wants it; `yes` answers beforehand.
 
+    `touched`: what happens where (see wording.touched), said above the question by who has not shown it.
     Raises BacklineError (6) when the number is not `count`: then the operator had something else in
     mind. Never asks with --json or without a terminal.
     """
@@ -146,7 +159,7 @@ def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str
         answer = str(yes)
     elif not fleet.confirm_changes:
         return
-    elif as_json or not sys.stdin.isatty():
+    elif not asks(fleet, yes, as_json):
         raise BacklineError(
             f"this changes {count} {things} of {fleet.name}, and nobody is here to confirm it",
             state="nothing was changed",
@@ -154,6 +167,8 @@ def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str
             exit_code=Exit.GUARD_REFUSED,
         )
     else:
+        if touched:
+            say(touched)
         answer = _ask(f"How many {things} of {fleet.name} will this touch? ")
     if answer != str(count):
         raise BacklineError(

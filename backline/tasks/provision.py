@@ -84,17 +84,17 @@ def provision(
     hosts = _chosen(fleet, on)
     options = _options(on, hosts, tags, check, diff)
     view = View(json, diff)
-    view.start(playbook, fleet.name, hosts, check)
+    path = _path(playbook)
+    doing = "provision" if path == "playbooks/site.yml" else f"{path} on"
+    view.start(playbook, fleet.name, hosts, check, doing)
     if dry_run:
-        view.would_run(
-            ["ansible-playbook", "-i", str(fleet.folder), str(_path(playbook)), *options]
-        )
+        view.would_run(["ansible-playbook", "-i", str(fleet.folder), path, *options])
         return
     if not check:
         confirm(fleet, len(hosts), yes, json)
     recap, ended = run(fleet, playbook, options, stock, view)
     view.summary(recap, check)
-    judge(recap, ended, check)
+    judge(recap, ended, check, by_hand(fleet, playbook, options))
 
 
 @operation(help=HELP)
@@ -122,9 +122,10 @@ def drift(
     hosts = _chosen(fleet, on)
     view = View(json, diff=True)
     view.quiet = True
-    recap, ended = run(fleet, playbook, _options(on, hosts, tags, True, True), stock, view)
+    options = _options(on, hosts, tags, True, True)
+    recap, ended = run(fleet, playbook, options, stock, view)
     view.differences(recap)
-    judge(recap, ended, check=True)
+    judge(recap, ended, True, by_hand(fleet, playbook, options))
 
 
 def _chosen(fleet: Environment, on: str) -> list[str]:
@@ -209,15 +210,13 @@ def killed(fleet: Environment) -> str:
 
 
 def _begun() -> Begun:
-    import shlex
-    import sys
     from datetime import UTC, datetime
 
     from backline.provision.lock import Begun
 
     run = new_run("", "")
     since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Begun(run.id, run.actor, since, shlex.join(["fab", *sys.argv[1:]]))
+    return Begun(run.id, run.actor, since, _typed())
 
 
 @contextmanager
@@ -292,13 +291,30 @@ def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path)
             hint=f"correct them in {fleet.folder}/group_vars",
         )
     if ended.interrupted or ended.code:
-        judge(recap, ended, check=True)
+        judge(recap, ended, True, by_hand(fleet, path.stem, [*limit, *PREFLIGHT]))
     checked.remember(folder, fleet.name, wanted)
 
 
-def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None:
+def by_hand(fleet: Environment, playbook: str, options: list[str]) -> str:
+    """How to run the same without us: Ansible says more."""
+    import shlex
+
+    words = ["ansible-playbook", "-i", str(fleet.folder), _path(playbook), *options]
+    return f"the same by hand: {shlex.join(words)}"
+
+
+def _typed() -> str:
+    """The task as it was typed, to be typed again."""
+    import shlex
+    import sys
+
+    return shlex.join(["fab", *sys.argv[1:]])
+
+
+def judge(recap: Recap, ended: Ended, check: bool, again: str = "", pending: bool = True) -> None:
     """Raises what the run's end means; nothing when all went well and nothing is pending.
 
+    `again`: what to type when Ansible itself gave up (default: the same task).
     `pending`: whether it is the question what is; a rehearsal of work that is always there asks not.
     """
     if ended.interrupted:
@@ -326,7 +342,7 @@ def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None
         raise BacklineError(
             f"ansible-playbook ended with {ended.code}",
             state=ended.said[-1500:] or "it gave no reason",
-            hint="the same by hand: ansible-playbook -i inventory/ENV playbooks/site.yml",
+            hint=again or f"when that is corrected: {_typed()}",
         )
     if check and pending and recap.changes:
         raise SystemExit(int(Exit.CHANGES_PENDING))

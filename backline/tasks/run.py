@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import stat
 import time
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks.command import say
 from backline.tasks.operator import (
@@ -99,7 +101,9 @@ def run(
         if dry_run:
             show_plan(selected, job, json)
             return
-        confirm(fleet.environment, len(selected.hosts), yes, json)
+        what = f"run {shlex.quote(command)}{' as root' if sudo else ''} on"
+        where = wording.touched(what, selected.hosts, fleet.environment.name)
+        confirm(fleet.environment, len(selected.hosts), yes, json, touched=where)
         job = Job(command, float(timeout), fanout, max_fail, sudo, piped())
         how = "stream" if stream else "diff" if diff else "json" if json else "fold"
         carry_out(selected, job, how, outdir, message)
@@ -113,8 +117,7 @@ def show_plan(selected: Selection, job: Job, as_json: bool) -> None:
         what = {"command": job.command, "sudo": job.sudo, "hosts": list(selected.hosts)}
         console.line({"schema_version": 1, "event": "plan", **what})
         return
-    count = len(selected.hosts)
-    print(f"{count} {'host' if count == 1 else 'hosts'}: {selection.fold(selected.hosts)}")
+    print(f"{wording.hosts(len(selected.hosts))}: {selection.fold(selected.hosts)}")
     print(f"{'as root' if job.sudo else 'as the deploy user'}: {job.command}")
 
 

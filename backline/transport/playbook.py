@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 from backline.transport import leash
 
 GRACE_SECONDS = 10.0
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -88,11 +90,16 @@ def run(
             event_handler=handle,
             cancel_callback=interruption.overdue,
         )
-        return Ended(int(done.rc), interruption.since is not None, "\n".join(said).strip())
+        return Ended(int(done.rc), interruption.since is not None, _plain("\n".join(said)))
     finally:
         leash.close(folder)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _plain(said: str) -> str:
+    """Without the colours that Ansible paints for the terminal it believes to have."""
+    return COLOUR.sub("", said).strip()
 
 
 class _Interruption:
