@@ -15,7 +15,12 @@ class Said(Protocol):
 
 def hosts(count: int) -> str:
     """`1 host`, `2 hosts`."""
-    return f"{count} host" if count == 1 else f"{count} hosts"
+    return counted(count, "host")
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def touched(doing: str, names: Iterable[str], env: str) -> str:

@@ -108,7 +108,7 @@ class Lease:
         if refused:
             self.give_back(crew, ended)
             raise _refusal(refused)
-        self.report(Event("lease", text=f"token {self.token} on {len(self.held)} hosts"))
+        self.report(Event("lease", text=f"token {self.token} on {wording.hosts(len(self.held))}"))
         return {error.host: error for error in errors}
 
     def _take(self, host: str) -> Job:

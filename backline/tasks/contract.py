@@ -71,7 +71,7 @@ def contract(
         contracting.require_live(statuses, wanted)
         console.console().print(
             f"contract migrations of {name} {wanted} on {next(iter(statuses))}; "
-            f"{len(statuses)} hosts will not go back to an older release",
+            f"{wording.hosts(len(statuses))} will not go back to an older release",
             markup=False,
         )
         if dry_run:

@@ -6,8 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from backline import wording
 from backline.console import console, line
-from backline.wording import touched
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -60,7 +60,7 @@ class View:
             self._json("start", playbook=playbook, env=env, hosts=hosts, check=check)
         else:
             mode = " in check mode" if check else ""
-            self._say(touched(doing or f"{playbook} on", hosts, env) + mode, "bold")
+            self._say(wording.touched(doing or f"{playbook} on", hosts, env) + mode, "bold")
 
     def cut_off(self, what: str) -> None:
         """Tells of the run before, which did not come to its end."""
@@ -109,7 +109,7 @@ class View:
         self._say(_counts(recap))
         so_far = "" if recap.ended else " so far: the run did not come to its end"
         self._say(
-            f"{len(recap.changed())} of {len(recap.hosts)} hosts {verb}, {seconds:.1f} s{so_far}"
+            f"{len(recap.changed())} of {wording.hosts(len(recap.hosts))} {verb}, {seconds:.1f} s{so_far}"
         )
 
     def differences(self, recap: Recap) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks.command import command, say
 from backline.tasks.selector import Operation
@@ -146,10 +147,10 @@ def confirm(
     count: int,
     yes: int,
     as_json: bool,
-    things: str = "hosts",
+    thing: str = "host",
     touched: str = "",
 ) -> None:
-    """Asks for the number of hosts, or of `things`, where the environment wants it; `yes` answers beforehand.
+    """Asks for the number of hosts, or of `thing`s, where the environment wants it; `yes` answers beforehand.
 
     `touched`: what happens where (see wording.touched), said above the question by who has not shown it.
     Raises BacklineError (6) when the number is not `count`: then the operator had something else in
@@ -161,7 +162,7 @@ def confirm(
         return
     elif not asks(fleet, yes, as_json):
         raise BacklineError(
-            f"this changes {count} {things} of {fleet.name}, and nobody is here to confirm it",
+            f"this changes {wording.counted(count, thing)} of {fleet.name}, and nobody is here to confirm it",
             state="nothing was changed",
             hint=f"add --yes {count}",
             exit_code=Exit.GUARD_REFUSED,
@@ -169,12 +170,12 @@ def confirm(
     else:
         if touched:
             say(touched)
-        answer = _ask(f"How many {things} of {fleet.name} will this touch? ")
+        answer = _ask(f"How many {thing}s of {fleet.name} will this touch? ")
     if answer != str(count):
         raise BacklineError(
-            f"this would touch {count} {things} of {fleet.name}, not {answer or 'none'}",
+            f"this would touch {wording.counted(count, thing)} of {fleet.name}, not {answer or 'none'}",
             state="nothing was changed",
-            hint=f"look at the plan (--dry-run), then answer with its number of {things}",
+            hint=f"look at the plan (--dry-run), then answer with its number of {thing}s",
             exit_code=Exit.GUARD_REFUSED,
         )
 

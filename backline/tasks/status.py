@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator
 from backline.tasks.command import say
@@ -103,7 +104,7 @@ class Looks:
         dead = {row.host for row in self.rows if row.error is not None}
         silent = f", {len(dead)} without an answer" if dead else ""
         return (
-            f"{self.fleet.name}  {now()}  {len(self.selected)} hosts{silent}  "
+            f"{self.fleet.name}  {now()}  {wording.hosts(len(self.selected))}{silent}  "
             f"look {self.number}, every {self.every:g} s"
         )
 
@@ -149,7 +150,7 @@ def _refuse_dead(rows: Sequence[Row]) -> None:
     dead = [row for row in rows if row.error is not None]
     if dead:
         raise BacklineError(
-            f"{len(dead)} of {len({row.host for row in rows})} hosts cannot say what they run",
+            f"{len(dead)} of {wording.hosts(len({row.host for row in rows}))} cannot say what runs there",
             hosts=[row.host for row in dead],
             hint=next((row.hint for row in dead if row.hint), ANSWERS),
         )

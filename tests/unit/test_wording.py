@@ -41,3 +41,12 @@ def test_no_message_brings_its_own_indentation() -> None:
     for path in PACKAGE.rglob("*.py"):
         found = re.search(r"\\n {2,}\"?\.join|\\n {7}", path.read_text())
         assert found is None, f"{path}: {found}"
+
+
+def test_every_message_counts_hosts_by_the_same_rule() -> None:
+    """`1 hosts` is what becomes of it otherwise."""
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name in ("hostctl", "completion"):  # they import nothing of ours
+            continue
+        found = re.search(r"\} hosts\b|'hosts'\}", path.read_text())
+        assert found is None, f"{path}: {found}"

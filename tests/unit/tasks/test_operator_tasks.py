@@ -246,6 +246,20 @@ def test_the_number_of_hosts_is_the_answer(
         assert raised.value.exit_code == 6
 
 
+def test_one_thing_is_counted_as_one_and_asked_for_as_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = Environment("stage", Path(), {}, {}, True, ())
+    confirm = backline.tasks.operator.confirm
+    with pytest.raises(BacklineError, match="touch 1 host of stage, not 2"):
+        confirm(environment, 1, 2, False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda: "4")
+    with pytest.raises(BacklineError, match="touch 1 dead letter of stage, not 4"):
+        confirm(environment, 1, 0, False, "dead letter")
+    assert "How many dead letters of stage" in capsys.readouterr().err
+
+
 def test_the_question_is_asked_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
