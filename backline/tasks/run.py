@@ -45,7 +45,8 @@ CHUNK = 1 << 16
         "on": ON_HELP + "; `all` for all",
         "sudo": "as root: logs in as the inventory's ansible_user, whom sudo allows it",
         "fanout": "at most so many hosts at a time (default: all of them)",
-        "timeout": "seconds for each host, the connection included; then the command is ended there",
+        "timeout": "seconds for each host, the connection included; then the command is ended there. Input "
+        "that is piped in has as long to end",
         "stream": "show each line as it comes, behind its host's name",
         "fold": "show hosts that said the same together (the default)",
         "diff": "as --fold; who differs from the majority is shown by how",
@@ -104,7 +105,7 @@ def run(
         what = f"run {shlex.quote(command)}{' as root' if sudo else ''} on"
         where = wording.touched(what, selected.hosts, fleet.environment.name)
         confirm(fleet.environment, len(selected.hosts), yes, json, touched=where)
-        job = Job(command, float(timeout), fanout, max_fail, sudo, piped())
+        job = Job(command, float(timeout), fanout, max_fail, sudo, piped(timeout))
         how = "stream" if stream else "diff" if diff else "json" if json else "fold"
         carry_out(selected, job, how, outdir, message)
 
@@ -197,8 +198,9 @@ def named(hosts: tuple[str, ...], how: str) -> tuple[str, ...]:
     return (selection.fold(hosts),) if hosts and how != "json" else hosts
 
 
-def piped() -> bytes:
-    """What is piped or redirected into us: the input of the command. BacklineError when it is too much.
+def piped(seconds: float) -> bytes:
+    """What is piped or redirected into us: the input of the command. BacklineError when it does not end
+    within `seconds`: who starts us may have left a pipe open that nobody writes to.
 
     Whatever else stdin is (a terminal, /dev/null, a socket of some supervisor) is left alone.
     """
@@ -210,14 +212,23 @@ def piped() -> bytes:
         return b""
     if not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)):
         return b""
-    whole, told, began = bytearray(), False, time.monotonic()
+    whole, told, end = bytearray(), False, time.monotonic() + seconds
     while len(whole) <= STDIN_MOST:
-        if not told and not select.select([0], [], [], INPUT_SECONDS)[0]:
-            say("waiting for the input to end; for a command without input: </dev/null")
+        left = end - time.monotonic()
+        if left <= 0:
+            raise BacklineError(
+                f"the input did not end within {seconds:g} s",
+                state="nothing was run",
+                hint="a command without input: < /dev/null; input that takes longer: --timeout",
+            )
+        if not select.select([0], [], [], left if told else min(left, INPUT_SECONDS))[0]:
+            if not told:
+                say("waiting for the input to end; for a command without input: < /dev/null")
             told = True
+            continue
         data = os.read(0, CHUNK)
         if not data:
             break
         whole += data
-        told = told or time.monotonic() - began > INPUT_SECONDS
+        told = told or end - time.monotonic() < seconds - INPUT_SECONDS
     return bytes(whole)
