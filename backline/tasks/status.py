@@ -41,9 +41,9 @@ def status(
     interval: float = 5.0,
     times: int = 0,
 ) -> None:
-    """Show every host: release, processes, health, load, memory, disk, role, queue, drained, unreachable.
+    """Show every host: release, processes, health, load, memory, disk, certificates, role, queue, drained.
 
-    Leases, quarantine, certificates that end soon, failed units and what waits for a window are among the
+    Leases, quarantine, failed units, a broken database member and what waits for a window are among the
     notes. A wider terminal shows more columns. A host that does not answer is a row, and makes the exit
     code 1. Where there is no terminal, --watch prints one table, or one set of lines, after the other.
 
