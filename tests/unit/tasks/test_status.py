@@ -432,3 +432,9 @@ def test_a_host_that_a_killed_run_left_names_it_and_the_next_step() -> None:
     assert text == f"drained by {PATCH}"
     assert Row("db1", upkeep=PATCH).troubles, "no host that is never drained either"
     assert replace(row, upkeep=None, drained_by="20261126T030500Z-ann-1234").troubles == []
+
+
+def test_the_summary_names_what_is_shown() -> None:
+    summary = str(status.__doc__).splitlines()[0]
+    for word in ("health", "load", "memory", "disk", "certificates", "role", "queue", "drained"):
+        assert word in summary
