@@ -25,15 +25,20 @@ def say(text: str) -> None:
 def fail(error: BacklineError) -> NoReturn:
     """Prints what happened, where, what state things are in and what to do, and exits."""
     with suppress(OSError):  # nobody reads it, or the terminal is gone; the exit code still tells
-        print(f"error: {error.message}", file=sys.stderr)
+        print(labelled("error", error.message), file=sys.stderr)
         for label, text in (
             ("hosts", ", ".join(error.hosts)),
             ("state", error.state),
             ("next", error.hint),
         ):
             if text:
-                print(f"  {label}: {text}", file=sys.stderr)
+                print(labelled(f"  {label}", text), file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+def labelled(label: str, text: str) -> str:
+    """A label and its text, whose further lines begin below the first."""
+    return f"{label}: " + text.replace("\n", "\n" + " " * (len(label) + 2))
 
 
 def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:

@@ -114,7 +114,7 @@ def requeue(
         count = len(letters.letters)
         if dry_run or not count:
             return
-        confirm(fleet, count, yes, json, "dead letters")
+        confirm(fleet, count, yes, json, "dead letter")
         try:
             moved = asker.requeue(wish, letters, lambda so_far: _progress(so_far, count, json))
         except KeyboardInterrupt:

@@ -83,18 +83,17 @@ def provision(
     hosts = _chosen(fleet, on)
     limit, options = hosts if on else None, _options(tags, check, diff)
     view = View(json, diff)
-    view.start(playbook, fleet.name, hosts, check)
+    path = _path(playbook)
+    doing = "provision" if path == "playbooks/site.yml" else f"{path} on"
+    view.start(playbook, fleet.name, hosts, check, doing)
     if dry_run:
-        words = ["--limit", ",".join(limit)] if limit else []
-        view.would_run(
-            ["ansible-playbook", "-i", str(fleet.folder), str(_path(playbook)), *words, *options]
-        )
+        view.would_run(_by_hand(fleet, path, limit, options))
         return
     if not check:
         confirm(fleet, len(hosts), yes, json)
     recap, ended = run(fleet, playbook, options, stock, view, limit)
     view.summary(recap, check)
-    judge(recap, ended, check)
+    judge(recap, ended, check, by_hand(fleet, playbook, limit, options))
 
 
 @operation(help=HELP)
@@ -125,7 +124,7 @@ def drift(
     limit, options = hosts if on else None, _options(tags, True, True)
     recap, ended = run(fleet, playbook, options, stock, view, limit)
     view.differences(recap)
-    judge(recap, ended, check=True)
+    judge(recap, ended, True, by_hand(fleet, playbook, limit, options))
 
 
 def _chosen(fleet: Environment, on: str) -> list[str]:
@@ -216,15 +215,13 @@ def killed(fleet: Environment) -> str:
 
 
 def _begun() -> Begun:
-    import shlex
-    import sys
     from datetime import UTC, datetime
 
     from backline.provision.lock import Begun
 
     run = new_run("", "")
     since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Begun(run.id, run.actor, since, shlex.join(["fab", *sys.argv[1:]]))
+    return Begun(run.id, run.actor, since, _typed())
 
 
 @contextmanager
@@ -263,7 +260,7 @@ def check_variables(fleet: Environment) -> None:
     from backline import places
 
     kept().mkdir(exist_ok=True)
-    _preflight(fleet, places.root() / _path("site"), [], kept())
+    _preflight(fleet, places.root() / _path("site"), None, kept())
 
 
 def _preflight(fleet: Environment, path: Path, limit: Sequence[str] | None, folder: Path) -> None:
@@ -299,13 +296,38 @@ def _preflight(fleet: Environment, path: Path, limit: Sequence[str] | None, fold
             hint=f"correct them in {fleet.folder}/group_vars",
         )
     if ended.interrupted or ended.code:
-        judge(recap, ended, check=True)
+        judge(recap, ended, True, by_hand(fleet, path.stem, limit, PREFLIGHT))
     checked.remember(folder, fleet.name, wanted)
 
 
-def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None:
+def by_hand(
+    fleet: Environment, playbook: str, limit: Sequence[str] | None, options: Sequence[str]
+) -> str:
+    """How to run the same without us: Ansible says more."""
+    import shlex
+
+    return f"the same by hand: {shlex.join(_by_hand(fleet, _path(playbook), limit, options))}"
+
+
+def _by_hand(
+    fleet: Environment, path: str, limit: Sequence[str] | None, options: Sequence[str]
+) -> list[str]:
+    words = ["--limit", ",".join(limit)] if limit else []
+    return ["ansible-playbook", "-i", str(fleet.folder), path, *words, *options]
+
+
+def _typed() -> str:
+    """The task as it was typed, to be typed again."""
+    import shlex
+    import sys
+
+    return shlex.join(["fab", *sys.argv[1:]])
+
+
+def judge(recap: Recap, ended: Ended, check: bool, again: str = "", pending: bool = True) -> None:
     """Raises what the run's end means; nothing when all went well and nothing is pending.
 
+    `again`: what to type when Ansible itself gave up (default: the same task).
     `pending`: whether it is the question what is; a rehearsal of work that is always there asks not.
     """
     if ended.interrupted:
@@ -333,7 +355,7 @@ def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None
         raise BacklineError(
             f"ansible-playbook ended with {ended.code}",
             state=ended.said[-1500:] or "it gave no reason",
-            hint="the same by hand: ansible-playbook -i inventory/ENV playbooks/site.yml",
+            hint=again or f"when that is corrected: {_typed()}",
         )
     if check and pending and recap.changes:
         raise SystemExit(int(Exit.CHANGES_PENDING))

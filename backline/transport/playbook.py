@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -19,6 +20,7 @@ from backline.transport import leash
 GRACE_SECONDS = 10.0
 LIMIT_NAMES = 200
 """So many hosts of a limit are named on the command line; more are in a file."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -93,7 +95,7 @@ def run(
             event_handler=handle,
             cancel_callback=interruption.overdue,
         )
-        return Ended(int(done.rc), interruption.since is not None, "\n".join(said).strip())
+        return Ended(int(done.rc), interruption.since is not None, _plain("\n".join(said)))
     finally:
         leash.close(folder)
         for number, handler in before.items():
@@ -121,6 +123,11 @@ def limit_words(hosts: Sequence[str] | None, folder: Path) -> list[str]:
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, mode=0o600)
+
+
+def _plain(said: str) -> str:
+    """Without the colours that Ansible paints for the terminal it believes to have."""
+    return COLOUR.sub("", said).strip()
 
 
 class _Interruption:
