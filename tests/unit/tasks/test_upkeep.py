@@ -35,7 +35,7 @@ class Playbook:
         self.options: list[str] = []
 
     def run(
-        self, fleet: Environment, name: str, options: list[str], stock: bool, view: object
+        self, fleet: Environment, name: str, options: list[str], stock: bool, view: object, *limit: object
     ) -> tuple[Recap, Ended]:
         self.name, self.options = name, options
         recap = Recap(ended=True)
