@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator
 from backline.tasks.operator import (
@@ -61,7 +62,7 @@ def contract(
         statuses, missing = statuses_of(fleet, hosts, name)
         if missing:
             raise BacklineError(
-                "\n       ".join(f"{host}: {error.message}" for host, error in missing.items()),
+                wording.said(missing.values()),
                 hosts=missing,
                 state="nothing was changed: every host must know that it cannot go back",
                 hint="bring them up first",
@@ -70,7 +71,7 @@ def contract(
         contracting.require_live(statuses, wanted)
         console.console().print(
             f"contract migrations of {name} {wanted} on {next(iter(statuses))}; "
-            f"{len(statuses)} hosts will not go back to an older release",
+            f"{wording.hosts(len(statuses))} will not go back to an older release",
             markup=False,
         )
         if dry_run:

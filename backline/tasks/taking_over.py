@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator, other_hands, planning
 from backline.tasks.command import say
@@ -191,7 +192,7 @@ def _refuse_absent(known: Mapping[str, Any], missing: Mapping[str, HostError]) -
     absent = [host for host in known if host in missing]
     if absent:
         raise BacklineError(
-            "\n       ".join(f"{host}: {missing[host].message}" for host in absent),
+            wording.said(missing[host] for host in absent),
             hosts=absent,
             state="nothing was changed",
             hint="bring them up first",
@@ -263,7 +264,11 @@ def the_app_of(fleet: Environment, hosts: SshFleet) -> str:
 def statuses_of(
     fleet: Environment, hosts: SshFleet, app: str
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, HostError]]:
-    """What the hosts that have the app say, and the errors of those that do not answer."""
+    """What the hosts that have the app say, and the errors of those that do not answer.
+
+    Raises BacklineError when there is nobody but those.
+    """
+    from backline.operations.status import unanswered
     from backline.rollout import preflight
     from backline.transport.port import HostError
 
@@ -276,6 +281,8 @@ def statuses_of(
         for host, look in found.items()
         if isinstance(look, HostError) and look.code not in ("unknown_app", "no_hostctl")
     }
+    if missing and not statuses:
+        raise unanswered(missing, len(found))
     return statuses, missing
 
 
