@@ -89,7 +89,7 @@ def test_pools_that_were_told_to_rest_say_so(fleet: Fleet, how: str) -> None:
         nothing_left(fleet, 120)  # who waits for its jobs does so
         again(fleet, "workers.drain", host)
         pools = [e for e in fab(fleet, "workers.status", expect=None).lines if e.get("children")]
-        assert {e["state"] for e in pools if e["host"] == host} == {"inactive"}
+        assert {e["active"] for e in pools if e["host"] == host} == {"inactive"}
         cut(fleet, how, "workers.drain", host, "--undo")
         nothing_left(fleet, 120)
     finally:
@@ -165,9 +165,11 @@ def test_a_restore_beside_leaves_a_folder_and_the_cluster_as_it_is(fleet: Fleet)
     drop = f"runuser -u postgres -- /usr/local/lib/backline/backup drop {folder}"
     try:
         cut_off(fleet, "kill", words, lambda: at(fleet, keeper, f"ls -d {folder}"), within=300)
-        nothing_left(fleet, BACK_S)
+        copy = f"ls {folder}/socket/.s.PGSQL.*"
+        until("it has come to its end there", BACK_S, lambda: at(fleet, keeper, copy), every=2)
         assert fab(fleet, "db.status").code == 0
-        at(fleet, keeper, drop)
+        at(fleet, keeper, drop)  # the copy runs until then, so that somebody can look into it
+        nothing_left(fleet)
         fab(fleet, *words)
     finally:
         at(fleet, keeper, drop)
@@ -181,7 +183,7 @@ def test_a_rollback_is_told_of_and_resumed(fleet: Fleet) -> None:
     release = build(f"2.1.{int(time.time()) % 100000}")
     count = ("--yes", str(len(users)))
     run("fab", "deploy", "--release", release, "--soak", "0", "--env", fleet.env, *count)
-    started = f"ls /run/{APP}/{before}.sock 2>/dev/null"
+    started = f"systemctl is-active --quiet {APP}-web@{before} && echo it is"
     words = ("rollback",)
     cut_off(fleet, "hangup twice", words, lambda: at(fleet, host, started), within=400)
     nothing_left(fleet, 120)
