@@ -46,6 +46,13 @@ def always() -> None:
     atexit.register(_tell_of_the_parser)
 
 
+def refused(text: str) -> None:
+    """Tells programs, if they read along, what people are told of a command line that is not taken: the
+    message alone, or as `fail` prints it, with lines for the state and what to do next."""
+    if _asked():
+        tell(_refusal(text))
+
+
 def interrupted() -> BacklineError:
     """Ctrl-C, or a signal to end, of a task that has nothing of its own to say of it."""
     return BacklineError(
@@ -62,9 +69,15 @@ def _fault(error: BaseException) -> BacklineError:
     return BacklineError(what, hint="fab status shows what runs; the traceback is on stderr")
 
 
-def _refusal(message: str) -> BacklineError:
+def _refusal(text: str) -> BacklineError:
+    message, *more = text.removeprefix("error: ").splitlines() or [""]
+    said = {
+        name.strip(): what for name, colon, what in (row.partition(": ") for row in more) if colon
+    }
     return BacklineError(
-        message, state="nothing was changed", hint="fab --list; fab --help TASK shows its flags"
+        message,
+        state=said.get("state", "nothing was changed"),
+        hint=said.get("next", "fab --list; fab --help TASK shows its flags"),
     )
 
 
@@ -85,6 +98,6 @@ def _tell_of_the_parser() -> None:
     try:
         program.parser.parse_argv(program.core.unparsed)
     except ParseError as error:
-        tell(_refusal(str(error)))
+        refused(str(error))
     except ValueError:
         return  # no number where there must be one: Python has told of it

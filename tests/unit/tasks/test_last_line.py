@@ -15,6 +15,7 @@ from calling import Captured, records
 from invoke.context import Context
 
 from backline.errors import BacklineError
+from backline.tasks import last_line
 from backline.tasks.operator import SELECTOR, operation
 
 ROOT = Path(__file__).parents[3]
@@ -61,6 +62,21 @@ def test_who_asked_for_no_json_gets_none(words: str) -> None:
 def test_a_refusal_that_nobody_reads_is_no_second_error(unread: TextIO) -> None:
     done = fab("stauts", "--json", stdout=unread)
     assert (done.returncode, done.stderr) == (1, "No idea what 'stauts' is!\n")
+
+
+def test_what_people_are_told_in_three_lines_is_told_in_three_fields(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fab", "status", "lock", "--json"])
+    last_line.refused(
+        "error: 2 tasks: status, lock\n  state: nothing was started\n  next: one by one"
+    )
+    (line,) = records(capsys)
+    assert (line["message"], line["hint"]) == ("2 tasks: status, lock", "one by one")
+    assert line["state"] == "nothing was started"
+    monkeypatch.setattr(sys, "argv", ["fab", "status", "lock"])
+    last_line.refused("error: no")
+    assert records(capsys) == []
 
 
 def test_a_fault_of_ours_is_a_line_and_a_traceback() -> None:
