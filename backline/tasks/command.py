@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -14,6 +14,7 @@ from invoke.tasks import Task, task
 from backline.errors import BacklineError
 
 INTERRUPTED = 130
+Choices = Mapping[str, Sequence[str]]
 
 
 def say(text: str) -> None:
@@ -35,10 +36,13 @@ def fail(error: BacklineError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
+def command(
+    *, choices: Choices | None = None, **options: Any
+) -> Callable[[Callable[..., None]], Task[Any]]:
     """`invoke.task` without short flags, whose BacklineErrors end as a message and an exit code.
 
-    `options` go to invoke: `help`, `positional`, `name`, …
+    `options` go to invoke: `help`, `positional`, `name`, … `choices`: the words that a flag may have, by
+    parameter; TAB offers them.
     """
 
     def declare(body: Callable[..., None]) -> Task[Any]:
@@ -57,6 +61,7 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
         declared: Task[Any] = task(auto_shortflags=False, **{"positional": [], **options})(run)
         # invoke takes the texts out of its own copy while it parses; the docs need them too.
         declared.flag_help = dict(options.get("help", {}))  # type: ignore[attr-defined]
+        declared.flag_choices = dict(choices or {})  # type: ignore[attr-defined]
         return declared
 
     return declare

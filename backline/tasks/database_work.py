@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 VERBATIM_HELP = "show statements as they are, literals and all: they may be somebody's data"
 MOST = 200
 HOURS = 6
+ORDERS = ("dead", "age", "size")
 
 
 @operation(
@@ -129,7 +130,8 @@ def locks(
         "dry_run": DRY_HELP,
         "yes": YES_HELP,
         "message": MESSAGE_HELP,
-    }
+    },
+    choices={"by": ORDERS},
 )
 def vacuum(
     c: Context,
@@ -156,9 +158,9 @@ def vacuum(
     from backline.operations.database import tables
 
     _check(limit)
-    if by not in tables.ORDERS or not 1 <= seconds <= HOURS * 3600:
+    if by not in ORDERS or not 1 <= seconds <= HOURS * 3600:
         raise BacklineError(
-            f"--by is one of {', '.join(tables.ORDERS)}, --seconds 1 to {HOURS * 3600}",
+            f"--by is one of {', '.join(ORDERS)}, --seconds 1 to {HOURS * 3600}",
             state="nothing was changed",
         )
     fleet = environment(env)
