@@ -3,6 +3,10 @@
 `streaming:&zone_a:!stream3`, `web*`, `~stream[12]`, `streaming[0]`, `streaming[0:1]` mean what they
 mean to Ansible (a test compares the two). In addition a folded range of hosts, as this program prints
 them (`stream[1-3]`), means those hosts.
+
+One difference: where Ansible leaves out what is empty or broken, and so means more hosts than were
+written (`all:!` is all, `streaming[` is streaming), such a pattern is refused. An unset variable of the
+shell looks like that.
 """
 
 from __future__ import annotations
@@ -17,8 +21,10 @@ from backline.inventory import Environment
 
 EVERYTHING = "all"
 Fits = Callable[[str], object]
-_OUTER_COMMA = re.compile(r",(?![^\[]*\])")
-_BETWEEN_COLONS = re.compile(r"(?:[^\s:\[\]]|\[[^\]]*\])+")
+_BRACKETS = re.compile(r"\[[^\]]*\]")
+_NOTHING_OR = re.compile(r"^\||\|\||(?<!\\)\|$")
+"""An alternative of a regular expression that is empty, and so fits every name."""
+_SIGNS = "!&~"
 _SPECIAL = set(".?*[")
 _RANGE = re.compile(r"^([^\[\]]*)\[[\d,-]*\d[-,]\d[\d,-]*\]")
 _SUBSCRIPT = re.compile(r"^(.+)\[(?:(-?\d+)|(\d+)([:-])(\d*))\]$")
@@ -28,8 +34,8 @@ def select(environment: Environment, pattern: str) -> list[str]:
     """The hosts that `pattern` means, in inventory order.
 
     Raises BacklineError when a part of the pattern names nothing in the inventory (also after `!`:
-    a host that was to be spared must not be touched because of a typing error), or when the parts
-    together leave no host.
+    a host that was to be spared must not be touched because of a typing error), when a part is empty
+    or broken (see split), or when the parts together leave no host.
     """
     chosen: set[str] = set()
     terms = split(pattern)
@@ -51,9 +57,22 @@ def select(environment: Environment, pattern: str) -> list[str]:
 
 
 def split(pattern: str) -> list[str]:
-    """The parts of a pattern: apart at commas if it has any, else at colons outside of brackets."""
-    parts = _OUTER_COMMA.split(pattern) if "," in pattern else _BETWEEN_COLONS.findall(pattern)
-    return [part.strip() for part in parts if part.strip(" !&")]
+    """The parts of a pattern: apart at commas if it has any, else at colons, outside of brackets.
+
+    Raises BacklineError for a part that is empty or a sign alone, and for brackets that do not match.
+    """
+    pattern = pattern.strip()
+    hidden = _BRACKETS.sub(lambda found: "_" * len(found[0]), pattern)
+    if "[" in hidden or "]" in hidden:
+        raise _broken(pattern, "has a bracket without its other one")
+    between = r"\s*,\s*" if "," in hidden else r"\s*:\s*|\s+"
+    cuts = [found.span() for found in re.finditer(between, hidden)]
+    starts, ends = [0, *(end for _, end in cuts)], [*(start for start, _ in cuts), len(pattern)]
+    parts = [pattern[start:end] for start, end in zip(starts, ends, strict=True)]
+    for part in parts:
+        if not part.strip(_SIGNS):
+            raise _broken(pattern, f"has {part!r} for a part" if part else "has an empty part")
+    return parts
 
 
 def fold(hosts: Iterable[str]) -> str:
@@ -74,7 +93,7 @@ def _matches(environment: Environment, term: str) -> list[str]:
     if term in environment.hosts:
         return [term]
     if term.startswith("~"):
-        found = _named(environment, re.compile(term[1:]).match, True)
+        found = _named(environment, _regex(term), True)
     else:
         folded = _folded(environment, term) if _is_range(environment, term) else None
         if folded is not None:
@@ -87,6 +106,16 @@ def _matches(environment: Environment, term: str) -> list[str]:
     if found is None:
         raise _nothing(environment, term)
     return found
+
+
+def _regex(term: str) -> Fits:
+    """What a term `~regular expression` asks of a name."""
+    if _NOTHING_OR.search(term[1:]):
+        raise _broken(term, "has an empty alternative, which every host fits")
+    try:
+        return re.compile(term[1:]).match
+    except (re.error, OverflowError, RecursionError) as error:
+        raise _broken(term, f"is no regular expression: {error}") from None
 
 
 def _named(environment: Environment, fits: Fits, hosts_too: bool) -> list[str] | None:
@@ -130,6 +159,14 @@ def _folded(environment: Environment, term: str) -> list[str] | None:
     except NodeSetException:
         return None
     return names if names and all(name in environment.hosts for name in names) else None
+
+
+def _broken(pattern: str, why: str) -> BacklineError:
+    return BacklineError(
+        f"host pattern {pattern!r} {why}" if pattern else "an empty host pattern means no host",
+        state="nothing was changed",
+        hint="a variable that is not set? Every host is `all`; a pattern is such as streaming:!stream3",
+    )
 
 
 def _nothing(environment: Environment, term: str) -> BacklineError:

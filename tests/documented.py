@@ -111,6 +111,8 @@ def refusal(words: list[str]) -> str:
     from invoke.exceptions import ParseError
 
     program, *rest = words
+    if rest[1:] == ["--help"]:  # taken for help by what arguments.py sees of a running program
+        rest = rest[:1]
     if len(rest) == 1 and not rest[0].startswith("-"):
         stem, dots, _ = rest[0].partition("…")
         known = [
@@ -121,8 +123,11 @@ def refusal(words: list[str]) -> str:
         rest = [*rest[2:], "--on", rest[1]]
     try:
         calls = _parser(program).parse_argv([_example(word) for word in rest])
-    except (ParseError, ValueError) as error:
+    except ParseError as error:
         return str(error)
+    tasks = [call.name for call in calls if call.name]
+    if program == "fab" and len(tasks) > 1:
+        return f"{len(tasks)} tasks on one command line: {', '.join(tasks)}"
     return "; ".join(filter(None, (_lacks(call) for call in calls)))
 
 

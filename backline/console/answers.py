@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from backline import wording
 from backline.console import paint
 from backline.console.output import line as json_line
 
@@ -75,7 +76,7 @@ class Folded:
 
     def _group(self, group: Group) -> None:
         names = _names(group.hosts)
-        count = f"{len(group.hosts)} host" + ("s" if len(group.hosts) > 1 else "")
+        count = wording.hosts(len(group.hosts))
         style = STATE_STYLES.get(group.state, "red")
         head = f"{names}  {count}, {_outcome(group.result)}"
         self._print(paint.paint(f"── {head}", style, self.colour))

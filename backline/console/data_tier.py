@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 def show_database(view: View, jobs: Sequence[Job], unknown: str = "") -> None:
     """Members, etcd's majority, backups; what is wrong comes last, where it is seen."""
+    from backline.operations.database.look import GOOD
+
     out = console(sys.stdout)
     table = columns("MEMBER", "ROLE", "STATE", "TL", "LAG", "ETCD", "PGBOUNCER")
     for member in view.members:
-        ill = member.error or member.state not in ("running", "streaming")
+        ill = member.error or member.state not in GOOD
         table.add_row(*_cells(member), style="red" if ill else None)
     out.print(table)
     votes = f"etcd {view.voters} of {len(view.members)} votes"

@@ -155,7 +155,7 @@ def fitting(rows: Sequence[Row], width: int) -> list[Column]:
 def notes(row: Row, shown: set[str], again: bool) -> list[str]:
     """What matters of a row beside its columns; `again`: an earlier row has told of its host."""
     if row.error is not None:
-        return [row.error]
+        return [row.error, *row.left_behind]
     found = [_drained(row)] if row.drained and not again else []
     if row.lease:
         found.append(f"leased to {row.lease.get('holder')}")

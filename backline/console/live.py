@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from backline import wording
 from backline.console.words import verdict
 
 if TYPE_CHECKING:
@@ -149,9 +150,9 @@ class Board:
         if self.phase in ("batch", "stage") and self.hosts:
             done = sum(self._done(name) for name in self.hosts)
             bar = _bar(done / len(self.hosts), ascii_only)
-            said = f"  {done} of {_hosts(len(self.hosts))}"
+            said = f"  {done} of {wording.hosts(len(self.hosts))}"
             return [(f"{self.title}  ", "bold"), *bar, (said, ""), clock]
-        return [(f"{self.title}  ", "bold"), (_hosts(len(self.hosts)), ""), clock]
+        return [(f"{self.title}  ", "bold"), (wording.hosts(len(self.hosts)), ""), clock]
 
     def _line(self, name: str, wide: int, now: float, ascii_only: bool) -> list[tuple[str, str]]:
         state = self.hosts[name]
@@ -175,7 +176,3 @@ def _bar(share: float, ascii_only: bool) -> list[tuple[str, str]]:
 
 def _clock(seconds: float) -> str:
     return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
-
-
-def _hosts(count: int) -> str:
-    return f"{count} {'host' if count == 1 else 'hosts'}"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from backline import wording
 from backline.console.output import console, line
 from backline.console.words import DONE, sentence, subject
 
@@ -111,7 +112,9 @@ class Narrator:
         self._bytes[str(event.host)] = (event.data["sent"], event.data["total"])
         sent = sum(pair[0] for pair in self._bytes.values())
         total = sum(pair[1] for pair in self._bytes.values())
-        self._doing = f"ship… {sent / 1e6:.1f} of {total / 1e6:.1f} MB to {len(self._bytes)} hosts"
+        self._doing = (
+            f"ship… {sent / 1e6:.1f} of {total / 1e6:.1f} MB to {wording.hosts(len(self._bytes))}"
+        )
 
     def _say(self, text: str, kind: str) -> None:
         self.console.print(f"  {text}", style=STYLES.get(kind), markup=False)

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Self, TextIO
 
+from backline import wording
+
 FIRST_SECONDS = 2.0
 REFRESH_SECONDS = 0.5
 REPEAT_SECONDS = 15.0
@@ -74,4 +76,4 @@ class Progress:
             names = f"{names[:NAMED]}…"
         done = self._total - len(self._left)
         seconds = time.monotonic() - self._began
-        return f"{done} of {self._total} hosts done, {seconds:.0f} s, waiting for {names}"
+        return f"{done} of {wording.hosts(self._total)} done, {seconds:.0f} s, waiting for {names}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from backline import wording
 from backline.console.cells import bare
 from backline.console.output import console
 from backline.console.words import sentence, subject
@@ -36,7 +37,7 @@ def show_runs(rows: Iterable[Mapping[str, Any]]) -> None:
             head.append(f" in {_long(row['seconds'])}", "dim")
         out.print(head, soft_wrap=True)
         out.print(
-            f"    run {row['run']}  plan {row['plan']}  {row['hosts']} hosts  by {row['actor']}",
+            f"    run {row['run']}  plan {row['plan']}  {wording.hosts(row['hosts'])}  by {row['actor']}",
             style="dim",
             markup=False,
             soft_wrap=True,

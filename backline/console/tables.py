@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from backline import wording
 from backline.console.output import console
 from backline.console.words import listed
 
@@ -30,7 +31,7 @@ def show_plan(plan: Plan) -> None:
             out.print(f"    {where}{text}", markup=False)
     if plan.left_out:
         out.print(f"  without   {listed(plan.left_out)}: in quarantine", markup=False)
-    out.print(f"  {len(plan.hosts)} hosts; plan {plan.digest}", markup=False)
+    out.print(f"  {wording.hosts(len(plan.hosts))}; plan {plan.digest}", markup=False)
 
 
 def show_takeover(
@@ -56,7 +57,7 @@ def show_takeover(
     for host, error in missing.items():
         text = f"  without   {host}: {error.message}"
         out.print(text, style="yellow", markup=False)
-    out.print(f"  {len(plan.hosts)} hosts", markup=False)
+    out.print(f"  {wording.hosts(len(plan.hosts))}", markup=False)
 
 
 def _whose(how: str, holder: Holder | None) -> str:

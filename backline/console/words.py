@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from backline import wording
+
 if TYPE_CHECKING:
     from backline.rollout.events import Event
 
@@ -43,10 +45,10 @@ def _phase(event: Event) -> str:
     if data["phase"] == "batch":
         return f"batch {data['number']} of {data['of']}: {listed(data['hosts']) or 'nobody'}"
     if data["phase"] == "soak":
-        return f"watching {len(data['hosts'])} hosts for {data['seconds']:g} s"
+        return f"watching {wording.hosts(len(data['hosts']))} for {data['seconds']:g} s"
     if data["phase"] == "retreat":
         return f"going back: {event.text}"
-    return f"{data['phase']}: {len(data['hosts'])} hosts"
+    return f"{data['phase']}: {wording.hosts(len(data['hosts']))}"
 
 
 def _stopped(event: Event) -> str:

@@ -36,6 +36,10 @@ class Runner(Protocol):
     ) -> Completed: ...
 
 
+AFTER_DEATH_S = 2.0
+"""How long the output of a command that was ended may take to end."""
+
+
 def run_command(
     argv: Sequence[str],
     *,
@@ -47,7 +51,6 @@ def run_command(
     group: str | int | None = None,
 ) -> Completed:
     """The real `Runner`. A missing program is status 127, with the reason in `err`."""
-    import signal
     import subprocess
 
     become = {} if user is None else {"user": user, "group": group, "extra_groups": [group]}
@@ -68,15 +71,43 @@ def run_command(
     try:
         out, err = process.communicate(stdin, timeout=timeout)
         ended = True
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        out, err = process.communicate()
+    except subprocess.TimeoutExpired as late:
+        _kill(process.pid)
+        try:
+            out, err = process.communicate(timeout=AFTER_DEATH_S)
+        except subprocess.TimeoutExpired:  # a daemon has kept what it was given to write to
+            out, err = late.output or b"", late.stderr or b""
         return Completed(None, _text(out), _text(err))
     finally:
         if not ended and process.poll() is None:  # a signal to hostctl takes its children along
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill(process.pid)
             process.wait()
     return Completed(process.returncode, _text(out), _text(err))
+
+
+def _kill(leader: int) -> None:
+    """Ends a command and all that it has started, those too that `su` has put into a session of their own."""
+    import signal
+    from contextlib import suppress
+
+    family = _descendants(leader)
+    os.killpg(leader, signal.SIGKILL)
+    for process in family:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _descendants(process: int) -> list[int]:
+    """As of now: who stays when its parent ends has another parent then."""
+    found = []
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in listed.read_text().split()]
+        except OSError:  # that thread, or all of it, has just ended
+            continue
+        for child in children:
+            found += [child, *_descendants(child)]
+    return found
 
 
 def _text(raw: bytes) -> str:

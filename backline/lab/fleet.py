@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.lab.machine import HOST_OPTIONS, Say, exists, podman
 from backline.lab.secrets import ssh_key
@@ -63,7 +64,7 @@ def up(topology: Topology, images: dict[str, str], folder: Path, say: Say) -> No
     ssh_key(folder / "ssh_key", f"operator@{topology.env}")
     stopped = [h for h in topology.hosts if present.get(h.name, "running") != "running"]
     if new:
-        say(f"making {len(new)} hosts: {', '.join(host.name for host in new)}")
+        say(f"making {wording.hosts(len(new))}: {', '.join(host.name for host in new)}")
     if stopped:
         say(f"starting {', '.join(host.name for host in stopped)}")
 
@@ -83,7 +84,7 @@ def down(env: str, say: Say) -> int:
     """Removes every host and the network of lab `env`; returns how many hosts there were."""
     names = [f"backline-{env}-{host}" for host in states(env)]
     if names:
-        say(f"removing {len(names)} hosts")
+        say(f"removing {wording.hosts(len(names))}")
         podman("rm", "--force", "--volumes", "--time", "5", *names)
     if exists("network", f"backline-{env}"):
         podman("network", "rm", f"backline-{env}")

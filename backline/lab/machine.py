@@ -100,7 +100,7 @@ def fit(image: str, say: Say) -> None:
     raise BacklineError(
         "podman cannot boot a host with systemd on this machine",
         state="no host was made",
-        hint="tried " + "\n        ".join(attempts),
+        hint="tried " + "\n".join(attempts),
     )
 
 

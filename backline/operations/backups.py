@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.transport.port import Clock, Fleet, HostError, Unreachable
 
@@ -120,7 +121,7 @@ def keeper(groups: Mapping[str, tuple[str, ...]]) -> str:
     hosts = groups.get("backup", ())
     if len(hosts) != 1:
         raise BacklineError(
-            f"the inventory has {len(hosts)} hosts in the group backup, not one",
+            f"the inventory has {wording.hosts(len(hosts))} in the group backup, not one",
             state="nothing was changed",
             hint="docs/how-to/backups.md says how to set it up",
         )

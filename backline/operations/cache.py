@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.transport.port import Answer, Fleet, HostError, Outcome
 
@@ -51,7 +52,7 @@ def judge(found: Iterable[Kept], dropped: bool) -> None:
     silent = [kept for kept in found if kept.error is not None]
     if silent:
         raise BacklineError(
-            "\n       ".join(f"{kept.host}: {kept.error}" for kept in silent),
+            wording.each((kept.host, kept.error) for kept in silent),
             hosts=[kept.host for kept in silent],
             state="the others have dropped them; listeners of these hosts may hear old slices"
             if dropped

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from backline import wording
 from backline.rollout.preflight import CLOCK_SECONDS, PROTOCOL
 from backline.selection import fold
 from backline.transport.port import HostError
@@ -167,7 +168,7 @@ def unended(killed: str) -> Finding:
 def pinned(place: str, missing: Sequence[str], count: int, env: str) -> Finding:
     """Whether every host has a key in known_hosts."""
     if not missing:
-        return Finding("known_hosts", OK, f"{count} of {count} hosts are pinned")
+        return Finding("known_hosts", OK, f"{count} of {wording.hosts(count)} pinned")
     hint = f"fab hosts.trust --env {env} --on '{fold(missing)}'"
     said = f"{place} has no key of {fold(missing)}: nothing connects to them"
     return Finding("known_hosts", BAD, said, hint)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.transport.port import Answer, Fleet, HostError, Outcome
 
@@ -81,7 +82,7 @@ def require(edges: Iterable[Edge]) -> None:
     silent = [edge for edge in edges if edge.error is not None]
     if silent:
         raise BacklineError(
-            "\n       ".join(f"{edge.host}: {edge.error}" for edge in silent),
+            wording.each((edge.host, edge.error) for edge in silent),
             hosts=[edge.host for edge in silent],
             state="nothing was changed: listeners would see either, by chance",
             hint=f"an edge that is down anyway: --skip {','.join(edge.host for edge in silent)}",
@@ -101,7 +102,7 @@ def switch(fleet: Fleet, hosts: Iterable[str], fields: Mapping[str, Any]) -> Non
         return
     done = [host for host in names if outcomes[host].error is None]
     raise BacklineError(
-        "\n       ".join(f"{error.host}: {error.message}" for error in errors),
+        wording.said(errors),
         hosts=[error.host for error in errors],
         state=_state(done, str(fields["action"])),
         hint=errors[0].hint or "the same command again; fab maintenance.status",

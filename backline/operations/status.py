@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from backline import wording
+from backline.errors import BacklineError
 from backline.operations.vitals import Vitals, vitals_of
 from backline.transport.port import Answer, Fleet, HostError, Outcome, Unreachable
 
 DEADLINE = 25.0
+ANSWERS = "are they up? `fab doctor` looks closer"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One host's state. `error` says why it could not be asked; then the rest is empty.
+    """One host's state. `error` says why it could not be asked; then the rest is empty, but `quarantine`.
 
     `drained_by`: the run that drained it, if that is known. `upkeep`: the restart, reboot or patch
     that has begun here and not ended. `unfinished`: a run that has not ended here. `quarantine`: why
@@ -63,8 +66,7 @@ class Row:
             extra = [release for release in active if release not in (live, warm)]
             if extra:
                 found.append(f"{name} also runs {', '.join(extra)}")
-        if self.quarantine is not None:
-            found.append(f"in quarantine: {self.quarantine.get('why')}")
+        found += self.left_behind
         if self.unfinished and not self.lease:
             found.append(f"run {self.unfinished} is not finished")
         if self.upkeep:
@@ -73,11 +75,17 @@ class Row:
             )
         return found + (self.vitals.troubles if self.vitals else [])
 
+    @property
+    def left_behind(self) -> list[str]:
+        """That deploys leave it out, and why: the others know, also when it does not answer itself."""
+        return [] if self.quarantine is None else [f"in quarantine: {self.quarantine.get('why')}"]
+
     def as_json(self) -> dict[str, Any]:
         """The NDJSON line; `current` is absent where no app runs."""
         content: dict[str, Any] = {"schema_version": 1, "host": self.host, "groups": self.groups}
         if self.error is not None:
-            return {**content, "reachable": self.reachable, "error": self.error}
+            content |= {"reachable": self.reachable, "error": self.error}
+            return {**content, "quarantine": self.quarantine}
         content |= {
             "reachable": True,
             "drained": self.drained,
@@ -209,6 +217,34 @@ def _ill(process: Mapping[str, Any]) -> str | None:
 def _unfinished(status: Answer) -> str | None:
     run = status.get("run")
     return str(run["run"]) if run and not run.get("ended") else None
+
+
+def silent(rows: Iterable[Row]) -> dict[str, str]:
+    """The hosts that did not answer, and why."""
+    return {row.host: row.error for row in rows if row.error is not None}
+
+
+def require_all(rows: Sequence[Row], state: str = "") -> None:
+    """Raises BacklineError naming the hosts that did not answer, if any. `state`: what follows."""
+    dead = silent(rows)
+    if dead:
+        raise BacklineError(
+            wording.silent(dead, len({row.host for row in rows})),
+            hosts=dead,
+            state=state,
+            hint=next((row.hint for row in rows if row.error is not None and row.hint), ANSWERS),
+        )
+
+
+def unanswered(errors: Mapping[str, HostError], asked: int, also: str = "") -> BacklineError:
+    """Why nothing was begun: hosts of `asked` that did not answer. `also`: what the others said."""
+    message = wording.silent({host: error.message for host, error in errors.items()}, asked)
+    return BacklineError(
+        f"{also}; {message}" if also else message,
+        hosts=errors,
+        state="nothing was changed",
+        hint=next((error.hint for error in errors.values() if error.hint), ANSWERS),
+    )
 
 
 def is_mixed(rows: Iterable[Row]) -> dict[str, set[str | None]]:

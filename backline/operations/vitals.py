@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backline.operations.database.look import GOOD, LEADERS
+
 DAY = 86400.0
 CERTIFICATE_DAYS = 14.0
 DISK_FULL = 0.90
@@ -17,7 +19,6 @@ INODES_LOW = 0.05
 MEMORY_FULL = 0.95
 OVERLOADED = 4.0
 LAG_BYTES = 16_000_000
-LEADERS = ("leader", "standby_leader")
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,9 @@ class Vitals:
     @property
     def lag(self) -> int | None:
         """Bytes that this member is behind; None for the leader, or when it is not known."""
-        lag = (self.database or {}).get("lag")
-        return lag if isinstance(lag, int) and self.role not in LEADERS else None
+        member = self.database or {}
+        lag = member.get("lag")
+        return lag if isinstance(lag, int) and member.get("role") not in LEADERS else None
 
     @property
     def troubles(self) -> list[str]:
@@ -101,10 +103,8 @@ class Vitals:
         for tier in (self.database, self.broker):
             if tier and tier.get("trouble"):
                 found.append(str(tier["trouble"]))
-        if self.database and self.database.get("paused"):
-            found.append("Patroni is paused")
-        if self.lag is not None and self.lag >= LAG_BYTES:
-            found.append(f"{self.lag / 1e6:.0f} MB behind")
+        if self.database and not self.database.get("trouble"):
+            found += _of_member(self.database, self.lag)
         for job, last in (self.backups or {}).items():
             if not last.get("good"):
                 found.append(f"the last {NAMES.get(job, job)} failed")
@@ -170,6 +170,22 @@ def _first_end(entries: Any, now: float) -> tuple[float | None, str]:
         if entry.get("not_after") is not None
     ]
     return min(ends, default=(None, ""))
+
+
+def _of_member(member: Mapping[str, Any], lag: int | None) -> list[str]:
+    """What is wrong with a member of the database cluster, by the words of `fab db.status`."""
+    found = []
+    if member.get("state") not in GOOD:
+        found.append(f"the database is {member.get('state') or 'in an unknown state'}")
+    if member.get("leader") is None:
+        found.append("nobody leads")
+    if member.get("paused"):
+        found.append("Patroni is paused")
+    if lag is not None and lag >= LAG_BYTES:
+        found.append(f"{lag / 1e6:.0f} MB behind")
+    elif lag is None and member.get("role") not in LEADERS:
+        found.append("lag not known")
+    return found
 
 
 def _disk(entry: Mapping[str, Any]) -> Disk:

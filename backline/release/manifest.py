@@ -207,7 +207,7 @@ def _line(path: Path, known: dict[tuple[str, ...], int], entry: Any) -> str:
 
 def _wrong(path: Path, problems: list[str]) -> BacklineError:
     return BacklineError(
-        "\n       ".join(problems),
+        "\n".join(problems),
         state="nothing was built",
         hint=f"correct {path}; every key is explained in docs/reference/backline-toml.md",
     )

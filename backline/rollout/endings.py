@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.rollout.lease import Run, held_by
 from backline.rollout.plan import Plan, Step
@@ -41,7 +42,7 @@ def rolled_back(plan: Plan, error: HostError, stuck: Mapping[str, HostError]) ->
     if stuck:
         reasons = "; ".join(f"{host}: {trouble.message}" for host, trouble in stuck.items())
         return BacklineError(
-            f"{what}\n       and the way back failed: {reasons}",
+            f"{what}\nand the way back failed: {reasons}",
             hosts=stuck,
             state=f"MIXED: {', '.join(stuck)} may run {plan.release}; {_live(plan, (), stuck)}",
             hint="bring these hosts back, then: fab deploy.abort (or fab deploy.resume)",
@@ -70,7 +71,7 @@ def rollback_incomplete(plan: Plan, errors: Sequence[HostError]) -> BacklineErro
     hosts = [error.host for error in errors]
     moved = [step.host for step in plan.steps if step.host not in hosts]
     return BacklineError(
-        "\n       ".join(f"{error.host}: {error.message}" for error in errors),
+        wording.said(errors),
         hosts=hosts,
         state=f"{_names(moved) or 'no host'} runs {plan.release}, {_names(hosts)} may not",
         hint=f"correct that, then: fab rollback --to {plan.release}",
@@ -81,7 +82,7 @@ def rollback_incomplete(plan: Plan, errors: Sequence[HostError]) -> BacklineErro
 def loose(plan: Plan, hosts: Mapping[str, HostError]) -> BacklineError:
     """All others run the release; these were left behind, and may still serve what they had."""
     return BacklineError(
-        "\n       ".join(f"{host}: {error.message}" for host, error in hosts.items()),
+        wording.said(hosts.values()),
         hosts=hosts,
         state=f"MIXED: all other hosts run {plan.release}; {_names(hosts)} could not be taken out "
         "of service and may still serve what was there before",

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.rollout import endings, quarantine
 from backline.rollout.cargo import Cargo
@@ -330,7 +331,7 @@ class Rollout:
         if loose:
             raise _Over(endings.loose(self.plan, loose), "new")
         self.report(
-            Event("done", release=self.plan.release, text=f"{len(self.losses.here())} hosts")
+            Event("done", release=self.plan.release, text=wording.hosts(len(self.losses.here())))
         )
 
     # Failure.

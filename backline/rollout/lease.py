@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.rollout.crew import Ask, Crew, Job, Pause
 from backline.rollout.events import Event, Report
@@ -107,7 +108,7 @@ class Lease:
         if refused:
             self.give_back(crew, ended)
             raise _refusal(refused)
-        self.report(Event("lease", text=f"token {self.token} on {len(self.held)} hosts"))
+        self.report(Event("lease", text=f"token {self.token} on {wording.hosts(len(self.held))}"))
         return {error.host: error for error in errors}
 
     def _take(self, host: str) -> Job:
@@ -194,7 +195,7 @@ def _refusal(errors: list[HostError]) -> BacklineError:
     if unfinished:
         return unfinished_by(unfinished)
     return BacklineError(
-        "\n       ".join(f"{error.host}: {error.message}" for error in errors),
+        wording.said(errors),
         hosts=[error.host for error in errors],
         state="no lease was kept, nothing was changed",
         hint="another run began at the same moment: look at `fab status`, then try again",

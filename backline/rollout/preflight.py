@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.release.model import Release
 from backline.transport.port import Clock, Fleet, HostError
@@ -47,7 +48,7 @@ def require(found: Mapping[str, Look | HostError]) -> dict[str, Look]:
     errors = [answer for answer in found.values() if isinstance(answer, HostError)]
     if errors:
         raise BacklineError(
-            _lines(f"{error.host}: {error.message}" for error in errors),
+            wording.said(errors),
             hosts=[error.host for error in errors],
             state="nothing was changed on any host",
             hint=_hints(errors),
@@ -61,7 +62,7 @@ def check(release: Release, looks: Mapping[str, Look]) -> None:
     troubled = {host: reasons for host, reasons in found.items() if reasons}
     if troubled:
         raise BacklineError(
-            _lines(f"{host}: {'; '.join(reasons)}" for host, reasons in troubled.items()),
+            wording.each((host, "; ".join(reasons)) for host, reasons in troubled.items()),
             hosts=troubled,
             state="nothing was changed on any host",
             hint="correct that, or leave these hosts out with --on",
@@ -106,10 +107,6 @@ def _protocol(host: str, facts: Mapping[str, Any]) -> HostError:
     )
 
 
-def _lines(rows: Iterable[str]) -> str:
-    return "\n       ".join(rows)
-
-
 def _hints(errors: Iterable[HostError]) -> str:
     hints = dict.fromkeys(error.hint for error in errors if error.hint)
-    return _lines(hints) or "leave these hosts out with --on, or bring them back; then try again"
+    return "\n".join(hints) or "leave these hosts out with --on, or bring them back; then try again"

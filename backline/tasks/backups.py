@@ -140,7 +140,7 @@ def restore(
     options = restore_options(to, folder, replace, host, timeline)
     touched = touched_by_restore(fleet, folder, host)
     view = View(json, diff=False)
-    view.start("restore", fleet.name, touched, check)
+    view.start("restore", fleet.name, touched, check, "restore the database on")
     words = options + (["--check"] if check else [])
     if dry_run:
         view.would_run(

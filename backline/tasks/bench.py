@@ -9,6 +9,7 @@ from typing import Any
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import fanout
 from backline.tasks.command import command, say
@@ -88,7 +89,7 @@ def rollout(c: Context, hosts: int = 1000, profile: bool = False, json: bool = F
             print(encoder.dumps(found))
         what = f"{found['calls']} calls, {found['events']} events in the journal"
         say(
-            f"{found['hosts']} hosts, hands: {found['hands']:8} {found['seconds']:6.2f} s "
+            f"{wording.hosts(found['hosts'])}, hands: {found['hands']:8} {found['seconds']:6.2f} s "
             f"{found['mb']:4} MB  {what}"
         )
         if found["seconds"] > BAR_SECONDS or found["mb"] > BAR_MB:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, reach
 
@@ -41,12 +42,12 @@ def certs(c: Context, env: str = "", on: str = "", days: float = 14.0, json: boo
     else:
         console.show_certificates(view.entries, days)
     ending = view.ending(days)
-    faults = [f"{error.host}: {error.message}" for error in view.silent]
+    faults = [wording.said(view.silent)] if view.silent else []
     if ending:
         faults.insert(0, f"{len(ending)} certificates end within {days:g} days or cannot be read")
     if faults:
         raise BacklineError(
-            "\n       ".join(faults),
+            "\n".join(faults),
             hosts=dict.fromkeys(
                 [entry.host for entry in ending] + [error.host for error in view.silent]
             ),

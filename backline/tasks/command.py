@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from invoke.tasks import Task, task
 
 from backline.errors import BacklineError
+from backline.tasks.arguments import Plain
 
 INTERRUPTED = 130
 Choices = Mapping[str, Sequence[str]]
@@ -25,15 +26,20 @@ def say(text: str) -> None:
 def fail(error: BacklineError) -> NoReturn:
     """Prints what happened, where, what state things are in and what to do, and exits."""
     with suppress(OSError):  # nobody reads it, or the terminal is gone; the exit code still tells
-        print(f"error: {error.message}", file=sys.stderr)
+        print(labelled("error", error.message), file=sys.stderr)
         for label, text in (
             ("hosts", ", ".join(error.hosts)),
             ("state", error.state),
             ("next", error.hint),
         ):
             if text:
-                print(f"  {label}: {text}", file=sys.stderr)
+                print(labelled(f"  {label}", text), file=sys.stderr)
     sys.exit(error.exit_code)
+
+
+def labelled(label: str, text: str) -> str:
+    """A label and its text, whose further lines begin below the first."""
+    return f"{label}: " + text.replace("\n", "\n" + " " * (len(label) + 2))
 
 
 def command(
@@ -58,7 +64,9 @@ def command(
                 sys.exit(INTERRUPTED)
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
-        declared: Task[Any] = task(auto_shortflags=False, **{"positional": [], **options})(run)
+        declared: Task[Any] = task(
+            auto_shortflags=False, **{"klass": Plain, "positional": [], **options}
+        )(run)
         # invoke takes the texts out of its own copy while it parses; the docs need them too.
         declared.flag_help = dict(options.get("help", {}))  # type: ignore[attr-defined]
         declared.flag_choices = dict(choices or {})  # type: ignore[attr-defined]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator
 from backline.tasks.operator import (
@@ -61,21 +62,21 @@ def contract(
         statuses, missing = statuses_of(fleet, hosts, name)
         if missing:
             raise BacklineError(
-                "\n       ".join(f"{host}: {error.message}" for host, error in missing.items()),
+                wording.said(missing.values()),
                 hosts=missing,
                 state="nothing was changed: every host must know that it cannot go back",
                 hint="bring them up first",
             )
         wanted = release or choices.the_live_release(statuses)
         contracting.require_live(statuses, wanted)
-        first, count = next(iter(statuses)), len(statuses)
+        first = next(iter(statuses))
         if json:
             what = {"app": name, "release": wanted, "migrate_on": first, "hosts": list(statuses)}
             console.line({"schema_version": 1, "event": "plan", **what})
         else:
             console.console().print(
                 f"contract migrations of {name} {wanted} on {first}; "
-                f"{count} hosts will not go back to an older release",
+                f"{wording.hosts(len(statuses))} will not go back to an older release",
                 markup=False,
             )
         if dry_run:

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from backline import wording
 from backline.console import console, line
 
 if TYPE_CHECKING:
@@ -50,14 +51,16 @@ class View:
                 self._live.stop()
             self._live = None
 
-    def start(self, playbook: str, env: str, hosts: list[str], check: bool) -> None:
-        """Says what is about to run."""
+    def start(
+        self, playbook: str, env: str, hosts: list[str], check: bool, doing: str = ""
+    ) -> None:
+        """Says what is about to run. `doing`: in a person's words, such as `reboot`."""
         self.hosts = hosts
         if self.as_json:
             self._json("start", playbook=playbook, env=env, hosts=hosts, check=check)
         else:
             mode = " in check mode" if check else ""
-            self._say(f"{playbook} on {len(hosts)} hosts of {env}{mode}", "bold")
+            self._say(wording.touched(doing or f"{playbook} on", hosts, env) + mode, "bold")
 
     def cut_off(self, what: str) -> None:
         """Tells of the run before, which did not come to its end."""
@@ -106,7 +109,7 @@ class View:
         self._say(_counts(recap))
         so_far = "" if recap.ended else " so far: the run did not come to its end"
         self._say(
-            f"{len(recap.changed())} of {len(recap.hosts)} hosts {verb}, {seconds:.1f} s{so_far}"
+            f"{len(recap.changed())} of {wording.hosts(len(recap.hosts))} {verb}, {seconds:.1f} s{so_far}"
         )
 
     def differences(self, recap: Recap) -> None:

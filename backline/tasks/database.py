@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import backups, database_work, operator
 from backline.tasks.operator import (
@@ -285,7 +286,7 @@ class _Teller:
 def _show(plan: Plan, as_json: bool) -> None:
     from backline.console.words import listed
 
-    text = f"{plan.scope}: {plan.leader} hands over to {plan.candidate}; {len(plan.hosts)} hosts"
+    text = f"{plan.scope}: {plan.leader} hands over to {plan.candidate}; {wording.hosts(len(plan.hosts))}"
     if plan.proxies:
         text += f", with the proxies of {listed(plan.proxies)}"
     data = {"from": plan.leader, "to": plan.candidate, "hosts": plan.hosts, "linger": plan.linger}

@@ -203,6 +203,7 @@ def rollback(
         fab rollback --env production --to 20261121T101500Z-0f9e8d7
     """
     from backline import selection
+    from backline.operations.status import unanswered
     from backline.rollout import choices, lease, planner, preflight, quarantine
     from backline.transport.port import Unreachable
 
@@ -215,6 +216,8 @@ def rollback(
             del found[host]
         missing = {h: e for h, e in found.items() if isinstance(e, Unreachable)}
         looks = preflight.require({h: e for h, e in found.items() if h not in missing})
+        if missing and not looks:
+            raise unanswered(missing, len(selected))
         away = quarantine.known(look.status for look in looks.values())
         statuses = {host: look.status for host, look in looks.items() if host not in away}
         if not dry_run:
@@ -248,16 +251,22 @@ def _rules(
 
 
 def the_app(hosts: SshFleet, selected: list[str]) -> str:
-    """The one app that the selected hosts run; BacklineError when there are several, or none."""
+    """The one app that the selected hosts run; BacklineError when there are several, or none, or when
+    nobody who could tell answers."""
+    from backline.operations.status import unanswered
+
     outcomes = hosts.each(selected, lambda host: hosts.call(host, "facts", {}), deadline=25.0)
     names = sorted({str(app) for o in outcomes.values() if o.value for app in o.value["apps"]})
     if len(names) == 1:
         return names[0]
-    dead = [o.error for o in outcomes.values() if o.error]
+    dead = {host: o.error for host, o in outcomes.items() if o.error}
+    if dead and not names:
+        some = len(dead) < len(outcomes)
+        also = "no app runs on the hosts that answered" if some else ""
+        raise unanswered(dead, len(outcomes), also)
     raise BacklineError(
         f"which app? The hosts run {', '.join(names)}" if names else "no app runs on these hosts",
-        hosts=[error.host for error in dead],
-        state="nothing was changed" + (f"; {dead[0]}" if dead else ""),
+        state="nothing was changed",
         hint="name it with --app" if names else "fab status shows the fleet",
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator
 from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, reach
@@ -82,7 +83,7 @@ def _findings(env: str, on: str, local: bool) -> Iterator[Finding]:
         said = f"{error.message}: {error.state}" if error.state else error.message
         yield judge.Finding("inventory", judge.BAD, said, error.hint)
         return
-    said = f"{fleet.name}: {len(fleet.hosts)} hosts in {len(fleet.groups)} groups"
+    said = f"{fleet.name}: {wording.hosts(len(fleet.hosts))} in {len(fleet.groups)} groups"
     yield judge.Finding("inventory", judge.OK, said)
     yield from _of_environment(fleet)
     if not local:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator
 from backline.tasks.operator import (
@@ -199,7 +200,7 @@ def _show(plan: Plan, action: str, as_json: bool) -> None:
         text = _fate(action, process.kind, process.runs)
         if text:
             out.print(f"  {process.host} {process.name} {text}", markup=False)
-    out.print(f"  {len(plan.hosts)} hosts", markup=False)
+    out.print(f"  {wording.hosts(len(plan.hosts))}", markup=False)
 
 
 def _fate(action: str, kind: str, runs: bool) -> str:

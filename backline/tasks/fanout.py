@@ -11,6 +11,7 @@ from typing import Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks.command import command, say
 
@@ -74,7 +75,7 @@ def fanout(
     begins = {name: statistics.median(times) for name, times in found["starts"].items()}
     read = {name: statistics.median(times) for name, times in found.get("inventory", {}).items()}
     for name, value in {**begins, **read}.items():
-        many = f" of {inventory} hosts" if name in read else ""
+        many = f" of {wording.hosts(inventory)}" if name in read else ""
         say(f"{name + many:36} median {value:6.2f} s")
     missed = [*_slow(medians, hosts), *_narrow(found.get("wide")), *_late(begins, read)]
     if missed:
@@ -88,8 +89,9 @@ def _show(medians: dict[str, float], wide: dict[str, Any] | None, repeat: int) -
         say(f"{name:18} median {value:7.2f} s of {repeat} {ratio}")
     if wide:
         say(
-            f"{wide['hosts']} hosts, {wide['silent']} of them silent: {wide['answered']} answered by "
-            f"{wide['last_answer']} s, ended after {wide['seconds']} s, {wide['mb']} MB"
+            f"{wording.hosts(wide['hosts'])}, {wide['silent']} of them silent: "
+            f"{wide['answered']} answered by {wide['last_answer']} s, "
+            f"ended after {wide['seconds']} s, {wide['mb']} MB"
         )
 
 
@@ -129,7 +131,7 @@ def _narrow(wide: dict[str, Any] | None) -> list[str]:
         return []
     missed = []
     if wide["answered"] != wide["hosts"] - wide["silent"]:
-        missed.append(f"only {wide['answered']} hosts answered")
+        missed.append(f"only {wording.hosts(wide['answered'])} answered")
     if wide["seconds"] > wide["timeout"] + LATE_SECONDS:
         missed.append(f"it ended {wide['seconds'] - wide['timeout']:.1f} s after its deadline")
     if wide["mb"] > MOST_MB:

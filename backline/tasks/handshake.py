@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks.command import say
 
@@ -39,7 +40,7 @@ def update(hosts: SshFleet, names: list[str]) -> None:
     files = _signed()
     if files is None:
         return
-    say(f"bringing hostctl up to date on {len(names)} hosts")
+    say(f"bringing hostctl up to date on {wording.hosts(len(names))}")
 
     def work(host: str) -> None:
         hosts.ship(host, files, lambda host, sent, total: None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks.command import say
 from backline.tasks.operator import (
@@ -78,7 +79,7 @@ def list_(c: Context, env: str = "", on: str = "", fold: bool = False, json: boo
         console.show_groups({group: own for group, own in groups.items() if own})
     else:
         console.show_hosts(_row(fleet, name) for name in names)
-    say(f"{len(names)} hosts: {listed(names)}")
+    say(f"{wording.hosts(len(names))}: {listed(names)}")
 
 
 @operation(
@@ -137,9 +138,9 @@ def trust(
                 hint="say it again",
             )
         host_keys.write(fleet.known_hosts, keyring.merged(before, offers, keys))
-        say(f"{fleet.known_hosts}: keys of {len(news)} hosts were written")
+        say(f"{fleet.known_hosts}: keys of {wording.hosts(len(news))} were written")
     elif not news and offers:
-        say(f"{len(offers)} hosts are pinned with the keys that they show: nothing to write")
+        say(f"pinned with the keys that they show: {wording.hosts(len(offers))}; nothing to write")
     if json:
         written = [] if dry_run else news
         console.line({"schema_version": 1, "event": "trusted", "hosts": written})
@@ -194,7 +195,7 @@ def _refuse_changed(keys: Sequence[Key], replace: bool) -> None:
 def _refuse_silent(silent: dict[str, HostError]) -> None:
     if silent:
         raise BacklineError(
-            "\n       ".join(f"{host}: {error.message}" for host, error in silent.items()),
+            wording.said(silent.values()),
             hosts=silent,
             state="no key of theirs was written",
             hint="fab hosts.trust again, when they answer",

@@ -114,7 +114,7 @@ def requeue(
         count = len(letters.letters)
         if dry_run or not count:
             return
-        confirm(fleet, count, yes, json, "dead letters")
+        confirm(fleet, count, yes, json, "dead letter")
         try:
             moved = asker.requeue(wish, letters, lambda so_far: _progress(so_far, count, json))
         except KeyboardInterrupt:
@@ -186,7 +186,7 @@ def _wish(task: str, job: str, origin: str, queue: str, limit: int, to: str = ""
 
     if not 1 <= limit <= TOP:
         raise BacklineError(f"--limit is a number from 1 to {TOP}", state="nothing was changed")
-    jobs = tuple(several(job))
+    jobs = tuple(several(job, "--job"))
     return Wish(queue=queue, task=task, jobs=jobs, origin=origin, to=to, limit=limit)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks.command import command, say
 
@@ -59,7 +60,7 @@ def up(
     library.ensure(say)
     place = files.write_inventory(state)
     took = time.monotonic() - started
-    say(f"lab {env!r} is up: {len(state.topology().hosts)} hosts, {took:.0f} s")
+    say(f"lab {env!r} is up: {wording.hosts(len(state.topology().hosts))}, {took:.0f} s")
     say(f"next: ansible-playbook -i {os.path.relpath(place)} playbooks/site.yml")
 
 
@@ -73,7 +74,7 @@ def down(c: Context, env: str = "lab", images: bool = False) -> None:
     files.forget(env)
     if images:
         snapshots.remove_images(say)
-    say(f"lab {env!r} is gone ({count} hosts)" if count else f"there was no lab {env!r}")
+    say(f"lab {env!r} is gone ({wording.hosts(count)})" if count else f"there was no lab {env!r}")
 
 
 @command(help={"env": "the lab's name", "json": "one JSON object per host on stdout"})

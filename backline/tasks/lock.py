@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator, other_hands
 from backline.tasks.command import say
@@ -25,7 +26,7 @@ from backline.tasks.operator import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from backline.inventory import Environment
     from backline.operations.locks import Held
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from backline.transport.port import HostError
 
 SECONDS = 15.0
+BY_ITSELF = "there it ends by itself within a minute"
 
 
 @operation(help={"env": ENV_HELP, "on": ON_HELP + " (default: every host)", "json": JSON_HELP})
@@ -49,10 +51,11 @@ def show(c: Context, env: str = "", on: str = "", json: bool = False) -> None:
     """
     from backline import console
     from backline.operations import locks
+    from backline.operations.status import require_all
 
     fleet = environment(env)
     with reach(fleet) as hosts:
-        rows, selected = _look(fleet, hosts, on)
+        rows = _look(fleet, hosts, on)
     held, left = locks.held(rows), locks.left(rows)
     if json:
         for line in (*(lease.as_json() for lease in held), *(run.as_json() for run in left)):
@@ -60,16 +63,10 @@ def show(c: Context, env: str = "", on: str = "", json: bool = False) -> None:
     else:
         console.show_leases(held, left)
         if not held:
-            say("nobody holds a lease")
+            say(_nobody(rows))
         if left:
             say("fab deploy.resume goes on with it, fab deploy.abort goes back")
-    dead = [row for row in rows if row.error is not None]
-    if dead:
-        raise BacklineError(
-            f"{len(dead)} of {len(selected)} hosts did not answer",
-            hosts=[row.host for row in dead],
-            hint=next((row.hint for row in dead if row.hint), ""),
-        )
+    require_all(rows, "who holds a lease there is not known")
 
 
 @operation(
@@ -97,7 +94,8 @@ def release(
 
     Whether somebody still renews it is watched for some seconds; then it is refused (5) unless
     --force says otherwise. The run itself stays unfinished: `fab deploy.resume` and
-    `fab deploy.abort` wait for a dead holder's lease by themselves and need none of this.
+    `fab deploy.abort` wait for a dead holder's lease by themselves and need none of this. The exit
+    code is 1 when a host does not answer; on the others the lease is freed.
 
     Examples:
         fab lock.release --env lab --dry-run
@@ -108,16 +106,19 @@ def release(
             "--force takes the lease from somebody at work: say why with --message",
             state="nothing was changed",
         )
+    from backline.operations.status import require_all, silent
+
     fleet = environment(env)
     with reach(fleet) as hosts:
-        rows, _ = _look(fleet, hosts, "")
+        rows = _look(fleet, hosts, "")
         held = _choose(rows, run)
         if held is None:
-            say("nobody holds a lease: there is nothing to free")
+            say(f"{_nobody(rows)}: there is nothing to free")
+            require_all(rows, "nothing was changed; who holds a lease there is not known")
             return
         names = list(held.tokens)
         alive = other_hands.is_alive(fleet, hosts, held.app, held.run, held.holder, names)
-        _tell(held, alive, json)
+        _tell(held, alive, json, silent(rows))
         if alive and not force:
             raise BacklineError(
                 f"{held.holder} is at work on run {held.run}",
@@ -129,9 +130,11 @@ def release(
                 exit_code=Exit.LEASE_HELD,
             )
         if dry_run:
+            require_all(rows, "nothing was changed")
             return
         insist(fleet, len(names), yes, json)
         _free(hosts, held, message, json)
+        require_all(rows, f"freed on {wording.hosts(len(names))}; {BY_ITSELF}")
 
 
 def _instead(run: str) -> str:
@@ -142,17 +145,27 @@ def _instead(run: str) -> str:
     return "fab deploy.pause or fab deploy.abort tells that run"
 
 
-def _look(fleet: Environment, hosts: SshFleet, on: str) -> tuple[list[Row], list[str]]:
+def _look(fleet: Environment, hosts: SshFleet, on: str) -> list[Row]:
     from backline import selection
     from backline.operations.status import collect
 
-    selected = selection.select(fleet, on or selection.EVERYTHING)
-    return collect(hosts, selected, {}), selected
+    return collect(hosts, selection.select(fleet, on or selection.EVERYTHING), {})
+
+
+def _nobody(rows: Sequence[Row]) -> str:
+    """That there is no lease, as far as hosts have said."""
+    from backline.operations.status import silent
+
+    dead = silent(rows)
+    if len(dead) == len({row.host for row in rows}):
+        return "no host answered"
+    return f"{'of the hosts that answered ' if dead else ''}nobody holds a lease"
 
 
 def _choose(rows: Sequence[Row], run: str) -> Held | None:
     """The lease that is meant; None when none is held. BacklineError when it is not clear which."""
     from backline.operations import locks
+    from backline.operations.status import silent
 
     held = locks.held(rows)
     chosen = [lease for lease in held if lease.run == run] if run else held
@@ -161,15 +174,17 @@ def _choose(rows: Sequence[Row], run: str) -> Held | None:
     if not held:
         return None
     known = ", ".join(dict.fromkeys(lease.run for lease in held))
+    dead = silent(rows)
     raise BacklineError(
         f"no lease is held by run {run}" if run else f"{len(held)} leases are held",
-        state="nothing was changed",
+        hosts=dead,
+        state="nothing was changed" + ("; these hosts did not answer" if dead else ""),
         hint=f"name one: --run {held[0].run}; held by: {known}",
     )
 
 
-def _tell(held: Held, alive: bool, as_json: bool) -> None:
-    """Names what is lost with the lease."""
+def _tell(held: Held, alive: bool, as_json: bool, dead: Iterable[str]) -> None:
+    """Names what is lost with the lease. `dead`: hosts that did not answer."""
     from backline import console
     from backline.console.words import listed
 
@@ -181,6 +196,8 @@ def _tell(held: Held, alive: bool, as_json: bool) -> None:
     say(f"{held.holder} {who}: run {held.run} of {held.app}")
     say(f"holds the lease on {listed(held.tokens)}, until {until} at least")
     say("without it that run is refused at its next step, and what it did until then stays")
+    if names := listed(dead):
+        say(f"{names} did not answer, and may have it too: {BY_ITSELF}")
     if held.unfinished:
         say(
             f"not finished on {listed(held.unfinished)}: fab deploy.resume or fab deploy.abort then"
@@ -209,12 +226,12 @@ def _free(hosts: SshFleet, held: Held, message: str, as_json: bool) -> None:
     if as_json:
         console.line({**held.as_json(), "event": "freed", "hosts": freed})
     elif freed:
-        say(f"freed on {len(freed)} hosts")
+        say(f"freed on {wording.hosts(len(freed))}")
     if failed:
         raise BacklineError(
-            "\n       ".join(f"{host}: {error.message}" for host, error in failed.items()),
+            wording.said(failed.values()),
             hosts=failed,
-            state=f"freed on {len(freed)} hosts; there it ends by itself within a minute",
+            state=f"freed on {wording.hosts(len(freed))}; {BY_ITSELF}",
             hint="fab lock",
         )
 

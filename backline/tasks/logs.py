@@ -62,7 +62,7 @@ def logs(
     from backline.operations.logs.wanted import Wanted
     from backline.tasks.operator import clock
 
-    units = tuple(several(unit))
+    units = tuple(several(unit, "--unit"))
     wanted = Wanted(follow, since, until, grep, units, priority, lines)
     wanted.check()
     with Fleet(environment(env)) as fleet:

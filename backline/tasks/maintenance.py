@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator
 from backline.tasks.operator import (
@@ -36,7 +37,7 @@ SKIP_HELP = "edges that are down anyway, an Ansible pattern"
         "skip": SKIP_HELP,
         "env": ENV_HELP,
         "json": JSON_HELP,
-        "dry_run": "print the page and end; nothing is changed",
+        "dry_run": "name the edges, print the page and end; nothing is changed",
         "yes": YES_HELP,
     }
 )
@@ -71,17 +72,20 @@ def on(
     ends = maintenance.moment(until, operator.clock().time())
     page = maintenance.one_line(render(_site(fleet), message, ends))
     names = _edges(fleet, skip)
+    back = f"until {maintenance.words(ends)[1]}, " if ends is not None else ""
+    touched = wording.touched(f"{back}show the page on", names, fleet.name)
     if dry_run:
         if json:
             what = {"hosts": names, "until": ends, "page": page}
             console.line({"schema_version": 1, "event": "plan", "action": "on", **what})
         else:
+            console.console().print(touched, style="bold", markup=False)
             print(page, flush=True)
         return
     fields: dict[str, Any] = {"action": "on", "page": page}
     if ends is not None:
         fields["until"] = ends
-    _switch(fleet, names, fields, message, json, yes)
+    _switch(fleet, names, fields, message, json, yes, touched)
 
 
 @operation(
@@ -115,14 +119,15 @@ def off(
 
     fleet = environment(env)
     names = _edges(fleet, skip)
+    touched = wording.touched("show the application again on", names, fleet.name)
     if dry_run:
         if json:
             what = {"action": "off", "hosts": names}
             console.line({"schema_version": 1, "event": "plan", **what})
         else:
-            console.console().print(f"off on {', '.join(names)}", markup=False)
+            console.console().print(touched, style="bold", markup=False)
         return
-    _switch(fleet, names, {"action": "off"}, message, json, yes)
+    _switch(fleet, names, {"action": "off"}, message, json, yes, touched)
 
 
 @operation(help={"env": ENV_HELP, "json": JSON_HELP})
@@ -173,6 +178,7 @@ def _switch(
     message: str,
     as_json: bool,
     yes: int,
+    touched: str,
 ) -> None:
     from backline import console
     from backline.operations import maintenance
@@ -180,7 +186,7 @@ def _switch(
     who = new_run("edge", message).who
     with reach(fleet) as hosts:
         maintenance.require(maintenance.collect(hosts, names))
-        confirm(fleet, len(names), yes, as_json)
+        confirm(fleet, len(names), yes, as_json, touched=touched)
         maintenance.switch(hosts, names, {**who, **fields})
         edges = maintenance.collect(hosts, names)
     if as_json:
@@ -202,7 +208,7 @@ def _judge(edges: list[Edge], now: float) -> None:
         )
     if silent:
         raise BacklineError(
-            "\n       ".join(f"{edge.host}: {edge.error}" for edge in silent),
+            wording.each((edge.host, edge.error) for edge in silent),
             hosts=[edge.host for edge in silent],
         )
     over = [edge.host for edge in edges if edge.on and _until(edge) and _until(edge) < now]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks.operator import (
     DRY_HELP,
@@ -16,6 +17,7 @@ from backline.tasks.operator import (
     JSON_HELP,
     MESSAGE_HELP,
     YES_HELP,
+    asks,
     confirm,
     environment,
     group,
@@ -86,14 +88,14 @@ def sync(
         "media_replace": replace,
     }
     if exclude:
-        extra["media_exclude"] = several(exclude)
+        extra["media_exclude"] = several(exclude, "--exclude")
     view = _view(json, dry_run)
-    view.start("media", fleet.name, hosts, dry_run)
+    view.start("media", fleet.name, hosts, dry_run, f"publish {place} on")
     if not dry_run:
         confirm(fleet, len(hosts), yes, json)
-    options = ["--limit", ",".join(hosts), "--tags", "media_publish", "--diff"]
+    options = ["--tags", "media_publish", "--diff"]
     options += ["-e", encoder.dumps(extra), *["--check"] * dry_run]
-    recap, ended = provision.run(fleet, "media", options, stock, view)
+    recap, ended = provision.run(fleet, "media", options, stock, view, hosts)
     view.summary(recap, dry_run)
     provision.judge(recap, ended, dry_run, pending=False)
 
@@ -136,7 +138,7 @@ def purge(
     from backline import console
     from backline.operations import cache
 
-    wanted = several(paths)
+    wanted = several(paths, "paths")
     if not wanted or not LOCATION.fullmatch(location) or not 1 <= timeout <= LONGEST:
         raise BacklineError(
             "which files? PATH[,PATH] below the origins' root, such as album/song.flac or album/*",
@@ -150,7 +152,10 @@ def purge(
         if dry_run:
             found = cache.ask(reached, hosts, {**fields, "action": "show"}, timeout)
         else:
-            confirm(fleet, len(hosts), yes, json)
+            touched = wording.touched(f"drop {paths} on", hosts, fleet.name)
+            if asks(fleet, yes, json):
+                _sum_up(cache.ask(reached, hosts, {**fields, "action": "show"}, timeout), True)
+            confirm(fleet, len(hosts), yes, json, touched=touched)
             fields |= {"action": "purge"}
             found = cache.ask(reached, hosts, fields, timeout, lambda kept: _told(kept, json))
     if json and dry_run:
@@ -207,17 +212,21 @@ def _told(kept: Kept, as_json: bool) -> None:
 
 def _sum_up(found: list[Kept], dry_run: bool) -> None:
     from backline import console
+    from backline.console.words import listed
 
     good = [kept for kept in found if kept.error is None]
     out = console.console()
-    for kept in good if dry_run else ():
+    for kept in found if dry_run else ():
         out.print(f"  {_words(kept)}", markup=False)
     files, size = sum(kept.files for kept in good), sum(kept.bytes for kept in good)
     word = "would be dropped" if dry_run else "dropped"
-    out.print(f"{word}: {files} pieces, {size / 1e6:.1f} MB, on {len(good)} hosts", markup=False)
+    where = listed(kept.host for kept in good) or "no host"
+    out.print(f"{word}: {files} pieces, {size / 1e6:.1f} MB, on {where}", markup=False)
 
 
 def _words(kept: Kept) -> str:
+    if kept.error is not None:
+        return f"{kept.host}: {kept.error}"
     return f"{kept.host}: {kept.files} of {kept.seen} pieces, {kept.bytes / 1e6:.1f} MB"
 
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import last_line
-from backline.tasks.command import command
+from backline.tasks.command import command, say
 from backline.tasks.selector import Operation
 
 if TYPE_CHECKING:
@@ -82,9 +83,18 @@ def _select(c: Any, flags: dict[str, Any]) -> None:
     flags["on"] = flags["on"] or selector
 
 
-def several(flag: str) -> list[str]:
-    """What a flag names that takes several, comma-separated."""
-    return [word.strip() for word in flag.split(",") if word.strip()]
+def several(text: str, flag: str) -> list[str]:
+    """What a flag names that takes several, comma-separated; none where it was left out. BacklineError
+    when it was given and names none, as `"$UNIT,"` does of a shell in which UNIT is not set: without the
+    flag a default would be meant."""
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    if text and not found:
+        raise BacklineError(
+            f"{flag} {text!r} names nothing",
+            state="nothing was changed",
+            hint=f"name something, or leave {flag} out",
+        )
+    return found
 
 
 def environment(name: str) -> Environment:
@@ -150,9 +160,22 @@ def group(fleet: Environment, name: str) -> list[str]:
     return found
 
 
-def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str = "hosts") -> None:
-    """Asks for the number of hosts, or of `things`, where the environment wants it; `yes` answers beforehand.
+def asks(fleet: Environment, yes: int, as_json: bool) -> bool:
+    """Whether `confirm` will ask a person."""
+    return not yes and fleet.confirm_changes and not as_json and sys.stdin.isatty()
 
+
+def confirm(
+    fleet: Environment,
+    count: int,
+    yes: int,
+    as_json: bool,
+    thing: str = "host",
+    touched: str = "",
+) -> None:
+    """Asks for the number of hosts, or of `thing`s, where the environment wants it; `yes` answers beforehand.
+
+    `touched`: what happens where (see wording.touched), said above the question by who has not shown it.
     Raises BacklineError (6) when the number is not `count`: then the operator had something else in
     mind. Never asks with --json or without a terminal.
     """
@@ -160,23 +183,39 @@ def confirm(fleet: Environment, count: int, yes: int, as_json: bool, things: str
         answer = str(yes)
     elif not fleet.confirm_changes:
         return
-    elif as_json or not sys.stdin.isatty():
+    elif not asks(fleet, yes, as_json):
         raise BacklineError(
-            f"this changes {count} {things} of {fleet.name}, and nobody is here to confirm it",
+            f"this changes {wording.counted(count, thing)} of {fleet.name}, and nobody is here to confirm it",
             state="nothing was changed",
             hint=f"add --yes {count}",
             exit_code=Exit.GUARD_REFUSED,
         )
     else:
-        print(f"How many {things} of {fleet.name} will this touch? ", end="", file=sys.stderr)
-        answer = input().strip()
+        if touched:
+            say(touched)
+        answer = _ask(f"How many {thing}s of {fleet.name} will this touch? ")
     if answer != str(count):
         raise BacklineError(
-            f"this would touch {count} {things} of {fleet.name}, not {answer or 'none'}",
+            f"this would touch {wording.counted(count, thing)} of {fleet.name}, not {answer or 'none'}",
             state="nothing was changed",
-            hint=f"look at the plan (--dry-run), then answer with its number of {things}",
+            hint=f"look at the plan (--dry-run), then answer with its number of {thing}s",
             exit_code=Exit.GUARD_REFUSED,
         )
+
+
+def _ask(question: str) -> str:
+    """What is typed; nothing for Ctrl-D. Raises BacklineError for Ctrl-C: nothing has begun."""
+    print(question, end="", file=sys.stderr, flush=True)
+    try:
+        return input().strip()
+    except EOFError:
+        print(file=sys.stderr)
+        return ""
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise BacklineError(
+            "interrupted", state="nothing was changed", exit_code=Exit.INTERRUPTED
+        ) from None
 
 
 def insist(fleet: Environment, count: int, yes: int, as_json: bool) -> None:

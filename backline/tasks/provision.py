@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from backline.transport.commandlog import Ended as Told
     from backline.transport.playbook import Ended
 
-LIMIT_NAMES = 200
 # Those that hand variables to roles.
 OF_ROLES = ("site", "base", "broker", "database", "edge", "media", "monitor", "streaming", "worker")
 PREFLIGHT = ["--tags", "preflight", "--check", "-e", "@playbooks/vars/preflight.yml"]
@@ -82,19 +81,19 @@ def provision(
 
     fleet = environment(env)
     hosts = _chosen(fleet, on)
-    options = _options(on, hosts, tags, check, diff)
+    limit, options = hosts if on else None, _options(tags, check, diff)
     view = View(json, diff)
-    view.start(playbook, fleet.name, hosts, check)
+    path = _path(playbook)
+    doing = "provision" if path == "playbooks/site.yml" else f"{path} on"
+    view.start(playbook, fleet.name, hosts, check, doing)
     if dry_run:
-        view.would_run(
-            ["ansible-playbook", "-i", str(fleet.folder), str(_path(playbook)), *options]
-        )
+        view.would_run(_by_hand(fleet, path, limit, options))
         return
     if not check:
         confirm(fleet, len(hosts), yes, json)
-    recap, ended = run(fleet, playbook, options, stock, view)
+    recap, ended = run(fleet, playbook, options, stock, view, limit)
     view.summary(recap, check)
-    judge(recap, ended, check)
+    judge(recap, ended, check, by_hand(fleet, playbook, limit, options))
 
 
 @operation(help=HELP)
@@ -122,9 +121,10 @@ def drift(
     hosts = _chosen(fleet, on)
     view = View(json, diff=True)
     view.quiet = True
-    recap, ended = run(fleet, playbook, _options(on, hosts, tags, True, True), stock, view)
+    limit, options = hosts if on else None, _options(tags, True, True)
+    recap, ended = run(fleet, playbook, options, stock, view, limit)
     view.differences(recap)
-    judge(recap, ended, check=True)
+    judge(recap, ended, True, by_hand(fleet, playbook, limit, options))
 
 
 def _chosen(fleet: Environment, on: str) -> list[str]:
@@ -148,17 +148,22 @@ def _path(playbook: str) -> str:
     return f"playbooks/{name}.yml"
 
 
-def _options(on: str, hosts: list[str], tags: str, check: bool, diff: bool) -> list[str]:
-    limit = ["--limit", ",".join(hosts) if len(hosts) <= LIMIT_NAMES else on] if on else []
-    words = limit + (["--tags", tags] if tags else [])
+def _options(tags: str, check: bool, diff: bool) -> list[str]:
+    words = ["--tags", tags] if tags else []
     return words + ["--check"] * check + ["--diff"] * diff
 
 
 def run(
-    fleet: Environment, playbook: str, options: list[str], stock: bool, view: View
+    fleet: Environment,
+    playbook: str,
+    options: list[str],
+    stock: bool,
+    view: View,
+    limit: Sequence[str] | None = None,
 ) -> tuple[Recap, Ended]:
-    """Runs a playbook under the environment's lock. One that changes hosts is in the audit trail before it
-    begins, and told of by the next run, `fab status` and `fab doctor` if it is cut off."""
+    """Runs a playbook under the environment's lock, on the hosts of `limit` only, if that is given. One
+    that changes hosts is in the audit trail before it begins, and told of by the next run, `fab status`
+    and `fab doctor` if it is cut off."""
     from backline import places
     from backline.provision import lock
     from backline.provision.recap import Recap
@@ -173,7 +178,7 @@ def run(
         if held.before is not None:
             view.cut_off(str(held.before))
         if path.stem in OF_ROLES:
-            _preflight(fleet, path, options, kept())
+            _preflight(fleet, path, limit, kept())
         if changes:
             held.begin(begun)
         ended = transport.run(
@@ -181,6 +186,7 @@ def run(
             fleet.folder,
             cwd=places.root(),
             options=[*options, *_who(path.stem, begun, held.before)],
+            limit=limit,
             env={} if stock else mitogen(),
             take=lambda event: view.take(recap, event),
         )
@@ -209,15 +215,13 @@ def killed(fleet: Environment) -> str:
 
 
 def _begun() -> Begun:
-    import shlex
-    import sys
     from datetime import UTC, datetime
 
     from backline.provision.lock import Begun
 
     run = new_run("", "")
     since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Begun(run.id, run.actor, since, shlex.join(["fab", *sys.argv[1:]]))
+    return Begun(run.id, run.actor, since, _typed())
 
 
 @contextmanager
@@ -256,10 +260,10 @@ def check_variables(fleet: Environment) -> None:
     from backline import places
 
     kept().mkdir(exist_ok=True)
-    _preflight(fleet, places.root() / _path("site"), [], kept())
+    _preflight(fleet, places.root() / _path("site"), None, kept())
 
 
-def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path) -> None:
+def _preflight(fleet: Environment, path: Path, limit: Sequence[str] | None, folder: Path) -> None:
     """Checks every role's variables on every host of the run; connects to none of them.
 
     Ansible checks a role's arguments when it comes to the role: too late for the roles before it.
@@ -271,15 +275,15 @@ def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path)
     from backline.transport import playbook as transport
 
     recap = Recap()
-    limit = options[:2] if options[:1] == ["--limit"] else []
-    wanted = checked.digest(places.root(), fleet.folder, path, [*limit, *PREFLIGHT])
+    wanted = checked.digest(places.root(), fleet.folder, path, [*(limit or ()), *PREFLIGHT])
     if checked.passed(folder, fleet.name, wanted):
         return
     ended = transport.run(
         path,
         fleet.folder,
         cwd=places.root(),
-        options=[*limit, *PREFLIGHT],
+        options=PREFLIGHT,
+        limit=limit,
         env={"ANSIBLE_GATHERING": "explicit"},
         take=recap.take,
     )
@@ -292,13 +296,38 @@ def _preflight(fleet: Environment, path: Path, options: list[str], folder: Path)
             hint=f"correct them in {fleet.folder}/group_vars",
         )
     if ended.interrupted or ended.code:
-        judge(recap, ended, check=True)
+        judge(recap, ended, True, by_hand(fleet, path.stem, limit, PREFLIGHT))
     checked.remember(folder, fleet.name, wanted)
 
 
-def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None:
+def by_hand(
+    fleet: Environment, playbook: str, limit: Sequence[str] | None, options: Sequence[str]
+) -> str:
+    """How to run the same without us: Ansible says more."""
+    import shlex
+
+    return f"the same by hand: {shlex.join(_by_hand(fleet, _path(playbook), limit, options))}"
+
+
+def _by_hand(
+    fleet: Environment, path: str, limit: Sequence[str] | None, options: Sequence[str]
+) -> list[str]:
+    words = ["--limit", ",".join(limit)] if limit else []
+    return ["ansible-playbook", "-i", str(fleet.folder), path, *words, *options]
+
+
+def _typed() -> str:
+    """The task as it was typed, to be typed again."""
+    import shlex
+    import sys
+
+    return shlex.join(["fab", *sys.argv[1:]])
+
+
+def judge(recap: Recap, ended: Ended, check: bool, again: str = "", pending: bool = True) -> None:
     """Raises what the run's end means; nothing when all went well and nothing is pending.
 
+    `again`: what to type when Ansible itself gave up (default: the same task).
     `pending`: whether it is the question what is; a rehearsal of work that is always there asks not.
     """
     if ended.interrupted:
@@ -326,7 +355,7 @@ def judge(recap: Recap, ended: Ended, check: bool, pending: bool = True) -> None
         raise BacklineError(
             f"ansible-playbook ended with {ended.code}",
             state=ended.said[-1500:] or "it gave no reason",
-            hint="the same by hand: ansible-playbook -i inventory/ENV playbooks/site.yml",
+            hint=again or f"when that is corrected: {_typed()}",
         )
     if check and pending and recap.changes:
         raise SystemExit(int(Exit.CHANGES_PENDING))

@@ -37,7 +37,7 @@ def releases(
     from backline import console, selection
     from backline.operations.releases import newest
     from backline.operations.releases import releases as sort_out
-    from backline.operations.status import collect
+    from backline.operations.status import collect, require_all, silent
 
     fleet = environment(env)
     selected = selection.select(fleet, on or selection.EVERYTHING)
@@ -55,14 +55,9 @@ def releases(
                 f"{more} older ones lie only in dist/ here: --limit 0 shows them", markup=False
             )
     else:
-        console.console().print("no host has a release, and none lies in dist/", markup=False)
-    dead = [row for row in rows if row.error is not None]
-    if dead:
-        raise BacklineError(
-            f"{len(dead)} of {len(selected)} hosts did not answer: what they have is not above",
-            hosts=[row.host for row in dead],
-            hint=next((row.hint for row in dead if row.hint), ""),
-        )
+        who = "none of the hosts that answered" if silent(rows) else "no host"
+        console.console().print(f"{who} has a release, and none lies in dist/", markup=False)
+    require_all(rows, "what they have is not above")
 
 
 def _lying() -> dict[str, Lying]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import stat
 import time
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks.command import say
 from backline.tasks.operator import (
@@ -43,7 +45,8 @@ CHUNK = 1 << 16
         "on": ON_HELP + "; `all` for all",
         "sudo": "as root: logs in as the inventory's ansible_user, whom sudo allows it",
         "fanout": "at most so many hosts at a time (default: all of them)",
-        "timeout": "seconds for each host, the connection included; then the command is ended there",
+        "timeout": "seconds for each host, the connection included; then the command is ended there. Input "
+        "that is piped in has as long to end",
         "stream": "show each line as it comes, behind its host's name",
         "fold": "show hosts that said the same together (the default)",
         "diff": "as --fold; who differs from the majority is shown by how",
@@ -88,8 +91,6 @@ def run(
     from backline.api import Fleet
     from backline.operations.adhoc.command import Job
 
-    if command in ("--help", "-h"):  # invoke takes what comes first for the command
-        raise BacklineError("help comes before the task's name", hint="fab --help run")
     if stream + fold + diff + json > 1:
         raise BacklineError("--stream, --fold, --diff and --json are ways to show: choose one")
     with Fleet(environment(env)) as fleet:
@@ -99,8 +100,10 @@ def run(
         if dry_run:
             show_plan(selected, job, json)
             return
-        confirm(fleet.environment, len(selected.hosts), yes, json)
-        job = Job(command, float(timeout), fanout, max_fail, sudo, piped())
+        what = f"run {shlex.quote(command)}{' as root' if sudo else ''} on"
+        where = wording.touched(what, selected.hosts, fleet.environment.name)
+        confirm(fleet.environment, len(selected.hosts), yes, json, touched=where)
+        job = Job(command, float(timeout), fanout, max_fail, sudo, piped(timeout))
         how = "stream" if stream else "diff" if diff else "json" if json else "fold"
         carry_out(selected, job, how, outdir, message)
 
@@ -113,8 +116,7 @@ def show_plan(selected: Selection, job: Job, as_json: bool) -> None:
         what = {"command": job.command, "sudo": job.sudo, "hosts": list(selected.hosts)}
         console.line({"schema_version": 1, "event": "plan", **what})
         return
-    count = len(selected.hosts)
-    print(f"{count} {'host' if count == 1 else 'hosts'}: {selection.fold(selected.hosts)}")
+    print(f"{wording.hosts(len(selected.hosts))}: {selection.fold(selected.hosts)}")
     print(f"{'as root' if job.sudo else 'as the deploy user'}: {job.command}")
 
 
@@ -194,8 +196,9 @@ def named(hosts: tuple[str, ...], how: str) -> tuple[str, ...]:
     return (selection.fold(hosts),) if hosts and how != "json" else hosts
 
 
-def piped() -> bytes:
-    """What is piped or redirected into us: the input of the command. BacklineError when it is too much.
+def piped(seconds: float) -> bytes:
+    """What is piped or redirected into us: the input of the command. BacklineError when it does not end
+    within `seconds`: who starts us may have left a pipe open that nobody writes to.
 
     Whatever else stdin is (a terminal, /dev/null, a socket of some supervisor) is left alone.
     """
@@ -207,14 +210,23 @@ def piped() -> bytes:
         return b""
     if not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind)):
         return b""
-    whole, told, began = bytearray(), False, time.monotonic()
+    whole, told, end = bytearray(), False, time.monotonic() + seconds
     while len(whole) <= STDIN_MOST:
-        if not told and not select.select([0], [], [], INPUT_SECONDS)[0]:
-            say("waiting for the input to end; for a command without input: </dev/null")
+        left = end - time.monotonic()
+        if left <= 0:
+            raise BacklineError(
+                f"the input did not end within {seconds:g} s",
+                state="nothing was run",
+                hint="a command without input: < /dev/null; input that takes longer: --timeout",
+            )
+        if not select.select([0], [], [], left if told else min(left, INPUT_SECONDS))[0]:
+            if not told:
+                say("waiting for the input to end; for a command without input: < /dev/null")
             told = True
+            continue
         data = os.read(0, CHUNK)
         if not data:
             break
         whole += data
-        told = told or time.monotonic() - began > INPUT_SECONDS
+        told = told or end - time.monotonic() < seconds - INPUT_SECONDS
     return bytes(whole)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 from invoke.parser.argument import Argument
-from invoke.tasks import Task
+
+from backline.tasks.arguments import Plain, core
 
 WORD = "on"
 
 
-class Operation(Task[Any]):
+class Operation(Plain):
     """A task that needs no word for its hosts where -H names them."""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
@@ -25,8 +23,7 @@ class Operation(Task[Any]):
 
 def _named() -> bool:
     """Whether -H is on the command line of `fab`, before or behind the task."""
-    program = getattr(sys.modules.get("fabric.main"), "program", None)
-    core = getattr(program, "core", None)
-    if not core:
-        return False  # somebody else's parser, such as the one that makes the reference
-    return bool(core[0].args.hosts.value) or not {"-H", "--hosts"}.isdisjoint(core.unparsed)
+    parsed = core()
+    if not parsed or "hosts" not in parsed[0].args:
+        return False
+    return bool(parsed[0].args.hosts.value) or not {"-H", "--hosts"}.isdisjoint(parsed.unparsed)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import run as one
 from backline.tasks.operator import (
@@ -193,7 +194,7 @@ class Session:
         finally:
             if options.timing:
                 seconds = time.monotonic() - began
-                print(f"  {seconds:.3f} s, {len(selected.hosts)} hosts", file=sys.stderr)
+                print(f"  {seconds:.3f} s, {wording.hosts(len(selected.hosts))}", file=sys.stderr)
 
     def _include(self, path: Path) -> None:
         if self._depth >= DEEPEST:

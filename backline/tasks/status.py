@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator
 from backline.tasks.command import say
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from backline.operations.status import Row
     from backline.transport.fleet import SshFleet
 
+LONGEST_INTERVAL = 86400
 WATCH_DEADLINE = 10.0
 """Seconds that a host has in each round: one that is dead must not make all others look old."""
 
@@ -40,9 +42,10 @@ def status(
     interval: float = 5.0,
     times: int = 0,
 ) -> None:
-    """Show every host: release, processes, load, disk, role, queue, drained, leased, unreachable.
+    """Show every host: release, processes, health, load, memory, disk, certificates, role, queue, drained.
 
-    A wider terminal shows more columns. A host that does not answer is a row, and makes the exit
+    Leases, quarantine, failed units, a broken database member and what waits for a window are among the
+    notes. A wider terminal shows more columns. A host that does not answer is a row, and makes the exit
     code 1. Where there is no terminal, --watch prints one table, or one set of lines, after the other.
 
     Examples:
@@ -54,8 +57,10 @@ def status(
     from backline.operations.status import is_mixed
     from backline.tasks.provision import killed
 
-    if interval <= 0 or times < 0:
-        raise BacklineError("--interval is more than 0 seconds, --times is not negative")
+    if not 0 < interval <= LONGEST_INTERVAL or times < 0:
+        raise BacklineError(
+            f"--interval is more than 0 seconds and at most {LONGEST_INTERVAL}, --times is not negative"
+        )
     fleet = environment(env)
     selected = selection.select(fleet, on or selection.EVERYTHING)
     with reach(fleet) as hosts:
@@ -102,7 +107,7 @@ class Looks:
         dead = {row.host for row in self.rows if row.error is not None}
         silent = f", {len(dead)} without an answer" if dead else ""
         return (
-            f"{self.fleet.name}  {now()}  {len(self.selected)} hosts{silent}  "
+            f"{self.fleet.name}  {now()}  {wording.hosts(len(self.selected))}{silent}  "
             f"look {self.number}, every {self.every:g} s"
         )
 
@@ -143,12 +148,12 @@ def _print(rows: Sequence[Row], more: dict[str, Any]) -> None:
 
 
 def _refuse_dead(rows: Sequence[Row]) -> None:
+    from backline.operations.status import ANSWERS
+
     dead = [row for row in rows if row.error is not None]
     if dead:
         raise BacklineError(
-            f"{len(dead)} of {len({row.host for row in rows})} hosts cannot say what they run",
+            f"{len(dead)} of {wording.hosts(len({row.host for row in rows}))} cannot say what runs there",
             hosts=[row.host for row in dead],
-            hint=next(
-                (row.hint for row in dead if row.hint), "are they up? `fab doctor` looks closer"
-            ),
+            hint=next((row.hint for row in dead if row.hint), ANSWERS),
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks import operator, other_hands, planning
 from backline.tasks.command import say
@@ -225,7 +226,7 @@ def _refuse_absent(known: Mapping[str, Any], missing: Mapping[str, HostError]) -
     absent = [host for host in known if host in missing]
     if absent:
         raise BacklineError(
-            "\n       ".join(f"{host}: {missing[host].message}" for host in absent),
+            wording.said(missing[host] for host in absent),
             hosts=absent,
             state="nothing was changed",
             hint="bring them up first",
@@ -297,7 +298,11 @@ def the_app_of(fleet: Environment, hosts: SshFleet) -> str:
 def statuses_of(
     fleet: Environment, hosts: SshFleet, app: str
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, HostError]]:
-    """What the hosts that have the app say, and the errors of those that do not answer."""
+    """What the hosts that have the app say, and the errors of those that do not answer.
+
+    Raises BacklineError when there is nobody but those.
+    """
+    from backline.operations.status import unanswered
     from backline.rollout import preflight
     from backline.transport.port import HostError
 
@@ -310,6 +315,8 @@ def statuses_of(
         for host, look in found.items()
         if isinstance(look, HostError) and look.code not in ("unknown_app", "no_hostctl")
     }
+    if missing and not statuses:
+        raise unanswered(missing, len(found))
     return statuses, missing
 
 
@@ -347,7 +354,8 @@ def _tell(env: str, run: str, app: str, want: str, as_json: bool, dry_run: bool)
         )
     if dry_run:
         who = next(iter(leases.values()))["holder"]
-        text = f"run {found.run} of {who} would be told: {want}, on {len(found.plan.hosts)} hosts"
+        count = wording.hosts(len(found.plan.hosts))
+        text = f"run {found.run} of {who} would be told: {want}, on {count}"
     else:
         text = f"run {found.run} was told: {want}; it hears within 5 s"
     _say_told(found, want, text, as_json, dry_run)

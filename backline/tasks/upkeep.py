@@ -47,8 +47,11 @@ class Rules:
     json: bool
     yes: int
 
-    def carry_out(self, env: str, on: str, **variables: Any) -> None:
-        """Runs the playbook with these variables; in check mode, which asks nobody, for a dry run."""
+    def carry_out(self, doing: str, env: str, on: str, **variables: Any) -> None:
+        """Runs the playbook with these variables; in check mode, which asks nobody, for a dry run.
+
+        `doing`: what people call it.
+        """
         import json
 
         from backline import selection
@@ -66,7 +69,7 @@ class Rules:
             "patch_transfer_timeout": self.transfers,
         }
         view = View(self.json, diff=False)
-        view.start("patch", fleet.name, hosts, self.dry_run)
+        view.start("patch", fleet.name, hosts, self.dry_run, doing)
         if not self.dry_run:
             confirm(fleet, len(hosts), self.yes, self.json)
         options = ["-e", json.dumps(extra), *["--check"] * self.dry_run]
@@ -107,7 +110,7 @@ def restart(
         fab restart --env production --on streaming
         fab restart --env production --on all --service chrony
     """
-    units = several(service)
+    units = several(service, "--service")
     bad = [unit for unit in units if not UNIT.fullmatch(unit)]
     if bad:
         raise BacklineError(
@@ -119,7 +122,10 @@ def restart(
     rules = Rules(
         outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes
     )
-    rules.carry_out(env, on, patch_packages=False, patch_reboot="never", patch_restart=wanted)
+    doing = f"restart {', '.join(units)} on" if units else "restart"
+    rules.carry_out(
+        doing, env, on, patch_packages=False, patch_reboot="never", patch_restart=wanted
+    )
 
 
 @operation(help={"on": ON, **HELP})
@@ -145,7 +151,7 @@ def reboot(
     rules = Rules(
         outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes
     )
-    rules.carry_out(env, on, patch_packages=False, patch_reboot="always")
+    rules.carry_out("reboot", env, on, patch_packages=False, patch_reboot="always")
 
 
 @operation(
@@ -187,5 +193,7 @@ def patch(
     rules = Rules(
         outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes
     )
-    again = several(reinstall)
-    rules.carry_out(env, on, patch_all=everything, patch_reinstall=again, patch_reboot=reboots)
+    again = several(reinstall, "--reinstall")
+    rules.carry_out(
+        "patch", env, on, patch_all=everything, patch_reinstall=again, patch_reboot=reboots
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -17,6 +18,9 @@ from typing import Any
 from backline.transport import leash
 
 GRACE_SECONDS = 10.0
+LIMIT_NAMES = 200
+"""So many hosts of a limit are named on the command line; more are in a file."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -35,10 +39,12 @@ def run(
     *,
     cwd: Path,
     options: Sequence[str] = (),
+    limit: Sequence[str] | None = None,
     env: Mapping[str, str],
     take: Callable[[dict[str, Any]], object],
 ) -> Ended:
-    """Runs `playbook`; `take` gets every event, in order, in this thread.
+    """Runs `playbook`; `take` gets every event, in order, in this thread. `limit`: the names of the only
+    hosts that it may touch; None: all those of the inventory.
 
     ansible-runner wants a folder for its files (among them the environment it started Ansible with).
     It gets one that only we can read, which is gone when the run is over, and keeps no event in it.
@@ -64,13 +70,14 @@ def run(
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, interruption.signalled)
     try:
+        words = [*limit_words(limit, folder), *options, str(playbook)]
         done = ansible_runner.interface.run(
             private_data_dir=str(folder),
             project_dir=str(cwd),
             ident="run",
             binary=sys.executable,
             inventory=str(inventory),
-            cmdline=shlex.join([leash.__file__, *options, str(playbook)]),
+            cmdline=shlex.join([leash.__file__, *words]),
             envvars={
                 **env,
                 "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -88,11 +95,39 @@ def run(
             event_handler=handle,
             cancel_callback=interruption.overdue,
         )
-        return Ended(int(done.rc), interruption.since is not None, "\n".join(said).strip())
+        return Ended(int(done.rc), interruption.since is not None, _plain("\n".join(said)))
     finally:
         leash.close(folder)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def limit_words(hosts: Sequence[str] | None, folder: Path) -> list[str]:
+    """What tells Ansible that it may touch these hosts only: their names, since what a person typed is a
+    pattern of ours, of which Ansible makes something else (`all:!h[1-9]` is all to it).
+
+    Very many are written to a file in `folder`, which goes when the run is over. ValueError for a limit
+    without hosts: to Ansible that is none at all.
+    """
+    if hosts is None:
+        return []
+    if not hosts:
+        raise ValueError("a limit without hosts")
+    if len(hosts) <= LIMIT_NAMES:
+        return ["--limit", ",".join(hosts)]
+    path = folder / "limit"
+    with open(path, "x", opener=_private, encoding="utf-8") as file:
+        file.write("\n".join(hosts))
+    return ["--limit", f"@{path}"]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)
+
+
+def _plain(said: str) -> str:
+    """Without the colours that Ansible paints for the terminal it believes to have."""
+    return COLOUR.sub("", said).strip()
 
 
 class _Interruption:

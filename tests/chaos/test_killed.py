@@ -11,9 +11,8 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,81 +22,20 @@ import pytest
 
 from backline import places
 from backline.lab.machine import podman
-from backline.tasks.steps import ROOT, environment
+from tests.chaos.started import QUIET, at, cut_off, dies, held, mine, names, nothing_left, typed
 from tests.chaos.test_services import fab, until
-from tests.live import BIN, Answer, Fleet, build, run
-from tests.terminal import Terminal
+from tests.live import Answer, Fleet, build, run
 
 APP = "jukebox"
-QUIET = 30.0
-"""Seconds until nothing is left on the hosts. What waits for jobs, or for dpkg, has a time of its own."""
 LEASE = 90.0
 """A lease that nobody renews any more ends within a minute."""
 WAYS = ["hangup twice", "kill"]
-# What was started over SSH stays in sshd's part of the tree of control groups, even if its parent has died.
-MINE = r"""
-for process in /proc/[0-9]*; do
-  grep -qE '/(ssh\.service|user\.slice/.*)$' "$process/cgroup" 2>/dev/null || continue
-  words=$(tr '\0' ' ' <"$process/cmdline" 2>/dev/null) || continue
-  case $words in ''|*'sshd -D'*|*'systemd --user'*|'(sd-pam)'*) continue;; esac
-  printf '%s %s\n' "${process#/proc/}" "$words"
-done
-"""
 BIG = """
 drop table if exists public.killed;
 create table public.killed with (autovacuum_enabled = off)
   as select g, repeat('x', 200) as t from generate_series(1, 200000) g;
 delete from public.killed where g % 2 = 0;
 """
-
-
-def at(fleet: Fleet, host: str, command: str) -> str:
-    """What a command says that root runs there, without SSH: it is none of those that are looked for."""
-    return podman("exec", fleet.container(host), "sh", "-c", f"{command.strip()} || true")
-
-
-def names(fleet: Fleet) -> list[str]:
-    return [host.name for host in fleet.topology]
-
-
-def mine(fleet: Fleet) -> list[str]:
-    """The processes that somebody started over SSH, on all hosts."""
-    found = {host: at(fleet, host, MINE).splitlines() for host in names(fleet)}
-    return [f"{host}: {line}" for host, lines in found.items() for line in lines]
-
-
-def here(fleet: Fleet) -> list[str]:
-    """The playbooks that are being carried out on this machine for this fleet."""
-    said = subprocess.run(["ps", "-axwwo", "args="], capture_output=True, text=True, check=True)
-    lines = [line for line in said.stdout.splitlines() if "ansible-playbook" in line]
-    return [line for line in lines if f"inventory/{fleet.env}" in line]
-
-
-def nothing_left(fleet: Fleet, seconds: float = QUIET) -> None:
-    end = time.monotonic() + seconds
-    while left := [*mine(fleet), *here(fleet)]:
-        assert time.monotonic() < end, f"{seconds:.0f} s after its operator:\n" + "\n".join(left)
-        time.sleep(0.5)
-
-
-def typed(fleet: Fleet, *words: str) -> Terminal:
-    """`fab` at a terminal."""
-    env = environment({"TERM": "xterm", "COLUMNS": "120"})
-    return Terminal([str(BIN / "fab"), *words, "--env", fleet.env], env, ROOT)
-
-
-def cut_off(
-    fleet: Fleet, how: str, words: tuple[str, ...], middle: Callable[[], Any], within: float = 180
-) -> None:
-    """Types a command, waits until `middle` is so, and ends its terminal, or itself."""
-    with typed(fleet, *words) as terminal:
-        end = time.monotonic() + within
-        while not middle():
-            assert terminal.process.poll() is None, f"it was over too early:\n{terminal.shown}"
-            assert time.monotonic() < end, f"it came to no middle:\n{terminal.shown}"
-            time.sleep(0.05)
-        code = terminal.die(how)
-    assert code == (-signal.SIGKILL if how == "kill" else 130), terminal.shown
 
 
 def row(fleet: Fleet, host: str) -> dict[str, Any]:
@@ -116,6 +54,11 @@ def again(fleet: Fleet, *words: str, seconds: float = LEASE) -> Answer:
 
     until(f"fab {' '.join(words)} goes on", seconds, done, every=5)
     return answers[-1]
+
+
+def python_on(fleet: Fleet, host: str) -> bool:
+    """Whether something of a playbook runs there."""
+    return any(line.startswith(f"{host}: ") and "python" in line for line in mine(fleet))
 
 
 @pytest.fixture(autouse=True)
@@ -144,16 +87,10 @@ LOOKS: list[tuple[str, ...]] = [
 
 @pytest.mark.parametrize("words", LOOKS, ids=lambda words: words[0])
 def test_what_looks_leaves_nothing(fleet: Fleet, words: tuple[str, ...]) -> None:
-    """Each is caught as soon as anything of it runs anywhere; hung up or killed in turn."""
+    """Each is held up on a host as soon as anything of it runs there; hung up or killed in turn."""
     how = WAYS[LOOKS.index(words) % 2]
-    with typed(fleet, *words) as terminal:
-        until(
-            "anything runs, or it is over",
-            60,
-            lambda: mine(fleet) or terminal.process.poll() is not None,
-            0.05,
-        )
-        terminal.die(how)
+    with typed(fleet, *words) as terminal, held(fleet, terminal):
+        dies(terminal, how)
     nothing_left(fleet)
 
 
@@ -348,7 +285,7 @@ def test_dpkg_is_not_broken_off(fleet: Fleet, how: str) -> None:
 def test_a_provision_is_told_of_and_goes_on(fleet: Fleet) -> None:
     host = fleet.hosts("worker")[0]
     words = ("provision", "--on", host, "--tags", "hostctl")
-    cut_off(fleet, "kill", words, lambda: "python" in at(fleet, host, MINE))
+    cut_off(fleet, "kill", words, lambda: python_on(fleet, host))
     nothing_left(fleet, 90)
     told_of(fleet, "kill", words)
     fab(fleet, *words)
@@ -436,7 +373,7 @@ def test_a_song_is_never_half_published(fleet: Fleet, tmp_path: Path) -> None:
             fleet,
             "kill",
             ("media.sync", str(tmp_path)),
-            lambda: "python" in at(fleet, origin, MINE),
+            lambda: python_on(fleet, origin),
         )
         nothing_left(fleet, 90)
         there = at(fleet, origin, f"sha256sum /srv/media/{name} 2>/dev/null")

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.operations.adhoc.results import Result, Results, of_error, of_reply
 from backline.transport.port import Clock, Ended, Heard, HostError, Shells, Unreachable
@@ -177,5 +178,5 @@ class Command:
         if self.interrupted:
             return "not begun: interrupted before its turn"
         if self.job.max_fail and self._failed >= self.job.max_fail:
-            return f"not begun: {self.job.max_fail} hosts had failed"
+            return f"not begun: {wording.hosts(self.job.max_fail)} had failed"
         return f"not begun: its turn did not come within {self.job.timeout:g} s"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.transport.port import DeadlinePassed, HostError, Reply, Unreachable
 
@@ -142,7 +143,7 @@ def failure(results: Iterable[Result]) -> BacklineError | None:
     ]
     unknown = any(result.state == "unreachable" for result in bad)
     return BacklineError(
-        f"{', '.join(counts)} of {len(found)} {'host' if len(found) == 1 else 'hosts'}",
+        f"{', '.join(counts)} of {wording.hosts(len(found))}",
         hosts=[result.host for result in bad],
         state="what the unreachable hosts did is not known" if unknown else "",
         hint=next((result.hint for result in bad if result.hint), ""),

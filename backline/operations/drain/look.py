@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.transport.port import Answer, Fleet, HostError
 
@@ -102,7 +103,7 @@ def _require(app: str, errors: Mapping[str, HostError | None]) -> None:
             "others leave, fab db.switchover hands the database over",
         )
     raise BacklineError(
-        "\n       ".join(f"{error.host}: {error.message}" for error in found),
+        wording.said(found),
         hosts=[error.host for error in found],
         state="nothing was changed",
         hint=found[0].hint or "a host that is dead is out of the balancers already",
@@ -113,7 +114,7 @@ def _require_balancers(errors: Mapping[str, HostError | None]) -> None:
     found = [error for error in errors.values() if error is not None]
     if found:
         raise BacklineError(
-            "\n       ".join(f"{error.host}: {error.message}" for error in found),
+            wording.said(found),
             hosts=[error.host for error in found],
             state="nothing was changed: nobody could confirm that they send nothing new",
             hint=f"a balancer that is down anyway: --skip {','.join(e.host for e in found)}",

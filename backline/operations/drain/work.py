@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.operations.drain import judge
 from backline.operations.drain.judge import Plan
@@ -165,7 +166,7 @@ def waiting(
 
 def _failed(errors: list[HostError], state: str) -> BacklineError:
     return BacklineError(
-        "\n       ".join(f"{error.host}: {error.message}" for error in errors),
+        wording.said(errors),
         hosts=[error.host for error in errors],
         state=state,
         hint=errors[0].hint or "the same command again goes on; fab status shows the hosts",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.transport.port import Answer, Fleet, HostError
 
@@ -131,8 +132,7 @@ class Asker:
 
 def _none(errors: list[HostError]) -> BacklineError:
     return BacklineError(
-        "\n       ".join(f"{error.host}: {error.message}" for error in errors)
-        or "the inventory has no group worker",
+        wording.said(errors) or "the inventory has no group worker",
         hosts=[error.host for error in errors],
         state="no letter is lost; what was not confirmed stays where it was",
         hint=errors[0].hint if errors else "",

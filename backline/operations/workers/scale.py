@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.operations.workers.pools import Pool, View
 from backline.rollout.crew import Crew, Job
@@ -49,7 +50,7 @@ def plan(view: View, app: str, process: str, hosts: Iterable[str], children: int
     silent = {host: why for host, why in view.silent.items() if host in chosen}
     if silent:
         raise BacklineError(
-            "\n       ".join(f"{host}: {why}" for host, why in silent.items()),
+            wording.each(silent.items()),
             hosts=silent,
             state="nothing was changed",
             hint="leave them out with --on, or bring them up first",

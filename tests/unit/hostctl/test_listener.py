@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from backline.hostctl.host import run_command
+
 ROOT = Path(__file__).parents[3]
 SECONDS = 5.0
 PROGRAM = """
@@ -52,6 +54,35 @@ class Asked:
         with pytest.raises(ProcessLookupError):
             os.kill(int(self.marker.read_text()), 0)
         return said
+
+
+# As `su` does for rabbitmqctl: what it starts has a session of its own, and keeps the output open.
+APART = "setsid sh -c 'echo $$ > {marker}; exec sleep 60' & {then}"
+
+
+@pytest.mark.parametrize("then", ["wait", "sleep 60"])
+def test_a_command_that_comes_to_no_end_takes_all_that_it_started_along(
+    tmp_path: Path, then: str
+) -> None:
+    marker = tmp_path / "pid"
+    began = time.monotonic()
+    ended = run_command(["sh", "-c", APART.format(marker=marker, then=then)], timeout=1)
+    assert ended.status is None and time.monotonic() - began < SECONDS
+    while Path(f"/proc/{int(marker.read_text())}").exists():  # until somebody has noticed
+        assert time.monotonic() - began < SECONDS
+        time.sleep(0.02)
+
+
+def test_a_command_that_leaves_a_daemon_with_its_output_is_not_waited_for(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    script = f"echo said; {APART.format(marker=marker, then='exit')}"
+    began = time.monotonic()
+    try:
+        ended = run_command(["sh", "-c", script], timeout=1)
+        assert (ended.status, ended.out) == (None, "said\n")
+        assert time.monotonic() - began < SECONDS + 2
+    finally:
+        os.kill(int(marker.read_text()), 9)
 
 
 def test_who_asked_is_gone(tmp_path: Path) -> None:

@@ -68,9 +68,13 @@ class ServiceFleet(FakeFleet):
 
     def _broker(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         assert fields == {"action": "queues"}
-        more = {"vhost": "/", "unacknowledged": 0, "consumers": 1}
-        led = self.queues if host.name == BROKERS[0] else {}
-        return {"queues": [{"name": name, "messages": n, **more} for name, n in led.items()]}
+        more = {"vhost": "/", "unacknowledged": 0, "consumers": 1, "leads": True, "copy": True}
+        if host.name != BROKERS[0]:  # it has copies, and knows nothing of what lies in them
+            more |= {"leads": False}
+            return {"queues": [{"name": name, "messages": 0, **more} for name in self.queues]}
+        return {
+            "queues": [{"name": name, "messages": n, **more} for name, n in self.queues.items()]
+        }
 
     def _jobs(self, host: FakeHost, fields: Mapping[str, Any]) -> dict[str, Any]:
         action = fields["action"]

@@ -54,6 +54,11 @@ def environment() -> Environment:
         ("stream[1-2]", ["stream1", "stream2"]),
         ("stream[1-2,10],edge1", ["edge1", "stream1", "stream2", "stream10"]),
         (" streaming : !stream2 ", ["stream1", "stream10"]),
+        ("streaming , !stream2", ["stream1", "stream10"]),
+        ("edge1 worker1", ["edge1", "worker1"]),
+        ("stream[1,10]:!stream1", ["stream10"]),
+        ("!db.one", [host for host in HOSTS if host != "db.one"]),
+        ("~(edge|worker)1", ["edge1", "worker1"]),
     ],
 )
 def test_patterns(pattern: str, hosts: list[str]) -> None:
@@ -76,6 +81,56 @@ def test_what_matches_nothing_is_an_error_with_advice(pattern: str, says: str, h
         select(environment(), pattern)
     assert says in raised.value.message
     assert hint in raised.value.hint
+
+
+EMPTY = "an empty host pattern"
+PART = "has an empty part"
+BRACKET = "has a bracket without its other one"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("", EMPTY),
+        (" ", EMPTY),
+        (",", PART),
+        (":", PART),
+        (" , ", PART),
+        ("streaming,", PART),
+        (",streaming", PART),
+        ("streaming::edge", PART),
+        ("streaming:", PART),
+        ("streaming,,edge", PART),
+        ("!", "has '!' for a part"),
+        ("&", "has '&' for a part"),
+        ("~", "has '~' for a part"),
+        ("!~", "has '!~' for a part"),
+        ("all:!", "has '!' for a part"),
+        ("all,!", "has '!' for a part"),
+        ("streaming:!", "has '!' for a part"),
+        ("streaming:&", "has '&' for a part"),
+        ("streaming:! stream1", "has '!' for a part"),
+        ("streaming[", BRACKET),
+        ("streaming]", BRACKET),
+        ("streaming[0", BRACKET),
+        ("streaming[0]]", BRACKET),
+        ("edge,streaming[", BRACKET),
+        ("streaming[]", "is neither"),
+        ("~str(", "is no regular expression: missing )"),
+        ("all:!~*", "is no regular expression: nothing to repeat"),
+        ("~stream1|", "has an empty alternative"),
+        ("~|stream1", "has an empty alternative"),
+        ("all,!!db.one", "is neither"),
+    ],
+)
+def test_what_is_empty_or_broken_means_no_host_instead_of_more_of_them(
+    pattern: str, says: str
+) -> None:
+    """`--on "all:!$HOST"` of a shell in which HOST is not set: all but one were to be touched, not all."""
+    with pytest.raises(BacklineError) as raised:
+        select(environment(), pattern)
+    assert says in raised.value.message
+    assert raised.value.state == "nothing was changed" and raised.value.hint
 
 
 def test_folding() -> None:
@@ -121,3 +176,30 @@ def test_ansible_agrees(ansible: object, terms: list[str], separator: str) -> No
     except BacklineError:
         ours = set()
     assert ours == theirs, pattern
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    terms=st.lists(TERMS, max_size=3),
+    nothing=st.sampled_from(
+        ["", " ", "!", "&", "~", "!~", "&~", " ! ", "edge[", "edge]", "~(", "!~["]
+    ),
+    place=st.integers(0, 3),
+    separator=st.sampled_from([":", ",", " : ", " , "]),
+)
+def test_a_part_that_is_nothing_is_refused_wherever_it_stands(
+    terms: list[str], nothing: str, place: int, separator: str
+) -> None:
+    pattern = separator.join([*terms[:place], nothing, *terms[place:]])
+    with pytest.raises(BacklineError):
+        select(environment(), pattern)
+
+
+@settings(max_examples=300, deadline=None)
+@given(pattern=st.text("ae12dgwst*~!&:,[]()|?. -", max_size=12))
+def test_no_pattern_is_a_traceback(pattern: str) -> None:
+    try:
+        hosts = select(environment(), pattern)
+    except BacklineError:
+        return
+    assert hosts

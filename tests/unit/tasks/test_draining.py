@@ -89,3 +89,14 @@ def test_a_dead_edge_that_is_named_is_not_waited_for(fleet: ServiceFleet) -> Non
     fleet.dead = {"edge2"}
     assert call(draining.drain, on="stream1", yes=1) == 1
     assert call(draining.drain, on="stream1", yes=1, skip="edge2") == 0
+
+
+def test_a_host_that_is_silent_is_named_with_its_reason(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.dead.add("stream1")
+    for task in (draining.drain, draining.undrain):
+        assert call(task, on="stream1") == 1
+        err = capsys.readouterr().err
+        assert "1 of 1 host did not answer" in err and "stream1: " in err
+        assert "no app" not in err

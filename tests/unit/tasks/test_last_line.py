@@ -42,6 +42,8 @@ def fab(*words: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProce
         ("status --json --env", "env"),
         ("drain --json --env lab", "'on'"),
         ("run x --on all --timeout soon --json", "soon"),
+        ("status lock --json", "2 tasks"),
+        ("status --on= --json", "--on was given nothing"),
         ("--hosts stream1 audit --json", "-H means nothing"),
     ],
 )
@@ -49,7 +51,8 @@ def test_what_is_typed_wrongly_is_told_of_to_programs_too(words: str, why: str) 
     done = fab(*words.split())
     (line,) = map(json.loads, done.stdout.splitlines())
     assert (line["schema_version"], line["event"]) == (1, "error")
-    assert why in line["message"] and line["state"] == "nothing was changed"
+    assert why in line["message"] and "error" not in line["message"]
+    assert line["state"] in ("nothing was changed", "nothing was started") and line["hint"]
     assert line["exit_code"] == done.returncode == 1
     assert why in done.stderr, "people are told as ever"
 

@@ -255,7 +255,58 @@ def test_a_host_that_went_away_meanwhile_is_named(
     fleet.before_call = die
     assert call(lock.release, yes=2) == 1
     err = capsys.readouterr().err
-    assert "stream2" in err and "freed on 1 hosts" in err
+    assert "stream2" in err and "freed on 1 host;" in err
+
+
+def test_silent_hosts_are_not_said_to_hold_nothing(
+    fleet: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.dead |= {"stream1", "stream2", "worker1", "db1"}
+    for task in (lock.show, lock.release):
+        assert call(task) == 1
+        err = capsys.readouterr().err
+        assert "nobody holds" not in err and "4 of 4 hosts did not answer" in err
+        assert "db1,stream[1-2],worker1: no answer" in err and "not known" in err
+    fleet.dead.remove("db1")
+    for task in (lock.show, lock.release):
+        assert call(task) == 1
+        err = capsys.readouterr().err
+        assert "of the hosts that answered nobody holds a lease" in err
+        assert "3 of 4 hosts did not answer" in err
+
+
+def test_a_lease_is_freed_where_it_can_be_and_silent_hosts_are_named(
+    fleet: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold(fleet, "stream1")
+    fleet.dead.add("stream2")
+    assert call(lock.release, dry_run=True) == 1
+    before, _, after = capsys.readouterr().err.partition("error:")
+    assert "stream2 did not answer, and may have it too" in before
+    assert "stream2: no answer" in after and fleet.hosts["stream1"].lease is not None
+    assert call(lock.release, yes=1) == 1
+    err = capsys.readouterr().err
+    assert "hosts: stream2" in err and "state: freed on 1 host;" in err
+    assert fleet.hosts["stream1"].lease is None
+
+
+def test_an_unknown_run_may_hold_one_on_a_host_that_is_silent(
+    fleet: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hold(fleet, "stream1")
+    fleet.dead.add("stream2")
+    assert call(lock.release, run="another") == 1
+    assert "hosts: stream2\n  state: nothing was changed; these" in capsys.readouterr().err
+
+
+def test_releases_are_not_denied_to_hosts_that_are_silent(
+    fleet: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.dead |= {"stream1", "stream2", "worker1", "db1"}
+    assert call(releases.releases) == 1
+    err = capsys.readouterr().err
+    assert "none of the hosts that answered has a release" in err
+    assert "4 of 4 hosts did not answer" in err
 
 
 # Certificates.
@@ -331,6 +382,11 @@ def test_a_silent_host_and_an_old_hostctl_are_exit_1(
     fleet.dead.add("stream1")
     assert call(certs.certs) == 1
     assert "stream1: no answer" in capsys.readouterr().err
+    told["worker1"].append({"name": "edge", "path": "/e.pem", "trouble": "it holds none"})
+    assert call(certs.certs, json=True) == 1
+    message = lines(capsys)[-1]["message"]
+    assert message.splitlines()[1:] == ["stream1: no answer"] and "  " not in message
+    told["worker1"].pop()
     fleet.dead.clear()
     fleet.faults.append(Fault("certificates", "unknown_verb", host="db1"))
     assert call(certs.certs) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
@@ -102,7 +103,10 @@ def test_the_page_says_what_and_until_when_and_loads_nothing(
 ) -> None:
     flags = {"message": "New <disks> & more", "until": "2026-11-26T22:05Z"}
     assert call(maintenance.on, dry_run=True, **flags) == 0
-    text = capsys.readouterr().out.rstrip("\n")
+    said = capsys.readouterr()
+    until = "until 22:05 UTC, 26 November 2026"
+    assert said.err == f"{until}, show the page on edge[1-2] of stage\n"
+    text = said.out.rstrip("\n")
     page = Page(text)
     assert "New <disks> & more" in page.words and "22:05 UTC, 26 November 2026" in page.words
     assert ("time", {"datetime": "2026-11-26T22:05:00Z"}) in page.tags
@@ -134,6 +138,20 @@ def test_all_edges_are_told_after_the_question(edges: Edges, capsys: Captured) -
     assert [(row["host"], row["on"]) for row in found] == [("edge1", True), ("edge2", True)]
     assert call(maintenance.off, yes=2) == 0
     assert edges.on == dict.fromkeys(EDGES)
+
+
+def test_the_edges_are_named_before_the_question(
+    edges: Edges, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda: "5")
+    assert call(maintenance.on) == 6
+    assert capsys.readouterr().err.startswith("  show the page on edge[1-2] of stage\n")
+    assert call(maintenance.off) == 6
+    assert "show the application again on edge[1-2] of stage" in capsys.readouterr().err
+    assert call(maintenance.off, dry_run=True) == 0
+    assert "show the application again on edge[1-2] of stage" in capsys.readouterr().err
+    assert edges.told == []
 
 
 def test_an_edge_that_is_dead_has_to_be_named(edges: Edges, capsys: Captured) -> None:

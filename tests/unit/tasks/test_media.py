@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,12 +72,14 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
 
 @pytest.fixture
 def ran(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The options of each run of the playbook `media`, in place of Ansible; it tells of its progress."""
+    """Hosts and options of each run of the playbook `media`, in place of Ansible; it tells of progress."""
     options: list[list[str]] = []
 
-    def run(fleet: Any, name: str, words: list[str], stock: bool, view: Any) -> Any:
+    def run(
+        fleet: Any, name: str, words: list[str], stock: bool, view: Any, limit: list[str]
+    ) -> Any:
         assert name == "media"
-        options.append(words)
+        options.append([",".join(limit), *words])
         recap = Recap(ended=True)
         for text in ("media1: 2 of 5 files published, 40 of 90 MiB", "something else"):
             view.take(recap, {"event": "verbose", "stdout": text})
@@ -98,7 +101,7 @@ def test_a_folder_is_published_on_all_origins(
     monkeypatch.chdir(tmp_path)
     assert call(media.sync, folder="music", yes=2) == 0
     (words,) = ran
-    assert words[:4] == ["--limit", "media1,media2", "--tags", "media_publish"]
+    assert words[:3] == ["media1,media2", "--tags", "media_publish"]
     assert "--check" not in words
     assert told(words) == {
         "media_source": str(tmp_path / "music"),
@@ -115,7 +118,7 @@ def test_a_rehearsal_of_a_sync_asks_nobody(
     flags = {"exclude": "*.json, drafts/*", "remove": True, "replace": True, "on": "media2"}
     assert call(media.sync, folder=str(tmp_path), dry_run=True, json=True, **flags) == 0
     (words,) = ran
-    assert "--check" in words and "--diff" in words and words[1] == "media2"
+    assert "--check" in words and "--diff" in words and words[0] == "media2"
     extra = told(words)
     assert extra["media_exclude"] == ["*.json", "drafts/*"] and extra["media_purge"] is True
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -131,7 +134,7 @@ def test_a_sync_that_means_nothing_is_refused(ran: list[list[str]], tmp_path: Pa
 
 def test_purge_counts_asks_and_drops(hosts: Hosts, capsys: Captured) -> None:
     assert call(media.purge, paths="album/*", dry_run=True) == 0
-    assert "would be dropped: 6 pieces, 6.0 MB, on 2 hosts" in capsys.readouterr().err
+    assert "would be dropped: 6 pieces, 6.0 MB, on stream[1-2]" in capsys.readouterr().err
     assert {fields["action"] for _, fields in hosts.told} == {"show"}
     hosts.told.clear()
     assert call(media.purge, paths="album/*", json=True) == 6
@@ -143,6 +146,28 @@ def test_purge_counts_asks_and_drops(hosts: Hosts, capsys: Captured) -> None:
     assert fields["paths"] == ["a.flac", "b/c.flac"] and fields["message"] == "wrong cut"
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["event"], row["files"]) for row in found] == [("purged", 3)] * 2
+
+
+def test_what_is_lost_is_counted_before_the_question(
+    hosts: Hosts, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    before: list[str] = []
+
+    def answer() -> str:
+        before.append(capsys.readouterr().err)
+        assert {fields["action"] for _, fields in hosts.told} == {"show"}
+        return "2"
+
+    monkeypatch.setattr("builtins.input", answer)
+    assert call(media.purge, paths="a.flac") == 0
+    assert "stream1: 3 of " in before[0] and "would be dropped: 6 pieces" in before[0]
+    assert "drop a.flac on stream[1-2] of stage" in before[0] and "2 hosts" not in before[0]
+    assert "dropped: 6 pieces" in capsys.readouterr().err
+    hosts.told.clear()
+    hosts.dead = {"stream2"}
+    assert call(media.purge, paths="a.flac") == 1, "where it can be done, it is"
+    assert "stream2: no route to host" in before[1]
 
 
 def test_a_host_that_did_not_drop_is_told_of(hosts: Hosts, capsys: Captured) -> None:

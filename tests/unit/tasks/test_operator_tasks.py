@@ -12,6 +12,7 @@ import pytest
 from calling import call
 from fake_fleet import FakeFleet, Fault, small_fleet
 from invoke.collection import Collection
+from invoke.context import Context
 
 import backline.console
 import backline.tasks.deploy
@@ -245,6 +246,20 @@ def test_the_number_of_hosts_is_the_answer(
         assert raised.value.exit_code == 6
 
 
+def test_one_thing_is_counted_as_one_and_asked_for_as_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = Environment("stage", Path(), {}, {}, True, ())
+    confirm = backline.tasks.operator.confirm
+    with pytest.raises(BacklineError, match="touch 1 host of stage, not 2"):
+        confirm(environment, 1, 2, False)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda: "4")
+    with pytest.raises(BacklineError, match="touch 1 dead letter of stage, not 4"):
+        confirm(environment, 1, 0, False, "dead letter")
+    assert "How many dead letters of stage" in capsys.readouterr().err
+
+
 def test_the_question_is_asked_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,6 +271,36 @@ def test_the_question_is_asked_on_a_terminal(
     monkeypatch.setattr("builtins.input", lambda: "")
     with pytest.raises(BacklineError):
         backline.tasks.operator.confirm(environment, 3, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "says"), [(EOFError, 6, "not none"), (KeyboardInterrupt, 130, "interrupted")]
+)
+def test_who_leaves_the_question_is_told_that_nothing_has_begun(
+    key: type[BaseException],
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Ctrl-D is no answer, and after Ctrl-C there is nothing to go on with."""
+
+    def leave() -> str:
+        raise key
+
+    environment = Environment("production", Path(), {}, {}, True, ())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", leave)
+
+    @backline.tasks.operator.operation()
+    def change(c: Context) -> None:
+        backline.tasks.operator.confirm(environment, 3, 0, False)
+
+    with pytest.raises(SystemExit) as raised:
+        change(Context())
+    err = capsys.readouterr().err
+    assert raised.value.code == code and says in err
+    assert "state: nothing was changed" in err and "to go on" not in err
 
 
 def collections() -> list[Collection]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TextIO
 
@@ -106,3 +108,51 @@ def test_a_playbook_that_nobody_reads_is_not_cut_off(
         )
     view.summary(recap, check=False)
     assert recap.failed() == ["h1"]
+
+
+# What is piped into us.
+
+READS = """
+import hashlib, sys
+from invoke.context import Context
+from backline.tasks.operator import operation
+from backline.tasks.run import piped
+
+@operation()
+def read(c):
+    print(hashlib.sha256(piped(float(sys.argv[1]))).hexdigest())
+
+read(Context())
+"""
+
+
+def reader(seconds: float) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-c", READS, str(seconds)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(words, cwd=ROOT, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def test_a_pipe_that_nobody_closes_is_waited_for_as_long_as_the_timeout_says() -> None:
+    """CI and supervisors leave one open; a task that waited for its end would never have one."""
+    for first in (b"", b"half"):
+        process = reader(0.5)
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(first)
+        process.stdin.flush()
+        assert process.wait(30) == 1
+        err = process.stderr.read().decode()
+        assert "the input did not end within 0.5 s" in err and "< /dev/null" in err
+        assert "state: nothing was run" in err and process.stdout.read() == b""
+        process.stdin.close()
+
+
+def test_input_may_be_big_and_come_slowly() -> None:
+    process, whole = reader(20), os.urandom(6_000_000)
+    assert process.stdin and process.stdout
+    for part in (whole[:1], whole[1:4_000_000], whole[4_000_000:]):
+        process.stdin.write(part)
+        process.stdin.flush()
+        time.sleep(0.3)
+    process.stdin.close()
+    assert process.wait(30) == 0
+    assert process.stdout.read().decode().strip() == hashlib.sha256(whole).hexdigest()

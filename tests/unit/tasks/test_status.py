@@ -133,6 +133,11 @@ def test_a_dead_host_is_a_row_and_exit_1(
         ({"database": {"trouble": "Patroni does not answer: x"}}, "Patroni does not answer: x"),
         ({"database": {**MEMBER, "lag": 99_000_000}}, "99 MB behind"),
         ({"database": {**MEMBER, "paused": True}}, "Patroni is paused"),
+        ({"database": {**MEMBER, "state": "start failed"}}, "the database is start failed"),
+        ({"database": {**MEMBER, "state": "in archive recovery"}}, "is in archive recovery"),
+        ({"database": {**MEMBER, "state": "stopped", "lag": None}}, "the database is stopped"),
+        ({"database": {**MEMBER, "leader": None}}, "nobody leads"),
+        ({"database": {**MEMBER, "lag": None}}, "lag not known"),
         ({"broker": {"trouble": "RabbitMQ does not answer"}}, "RabbitMQ does not answer"),
         ({"backups": {"drill": {"good": False, "ended": NOW}}}, "the last restore drill failed"),
         ({"backups": {"full": {"good": False, "ended": NOW}}}, "the last full backup failed"),
@@ -146,6 +151,30 @@ def test_what_is_wrong_with_a_host_is_a_trouble(
     rows = {row["host"]: row for row in map(json.loads, table(capsys))}
     assert any(says in trouble for trouble in rows["db1"]["troubles"]), rows["db1"]["troubles"]
     assert rows["stream1"]["troubles"] == []
+
+
+@pytest.mark.parametrize("role", ["leader", "standby_leader"])
+def test_who_leads_is_behind_nobody(role: str) -> None:
+    leads = {**MEMBER, "role": role, "state": "running", "lag": None, "leader": "db1"}
+    for member in (MEMBER, leads, {**leads, "lag": 99_000_000}):
+        vitals = vitals_of({"vitals": {**WELL, "database": member}})
+        assert vitals is not None and vitals.troubles == []
+
+
+def test_a_dead_host_in_quarantine_is_known_to_be_there(
+    fleet: FakeFleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was left behind, and then it died: who brings it up must know of both."""
+    mark = {"why": "unhealthy", "release": OLD, "run": "x", "at": 1}
+    fleet.hosts["stream1"].quarantine = {"stream2": mark}
+    fleet.dead.add("stream2")
+    assert call(status, json=True) == 1
+    rows = [json.loads(line) for line in table(capsys)]
+    dead = next(row for row in rows if row.get("host") == "stream2")
+    assert dead["quarantine"] == mark and dead["error"] and not dead["reachable"]
+    assert call(status) == 1
+    text = " ".join(" ".join(table(capsys)).split())
+    assert "no answer; in" in text and "quarantine: unhealthy" in text
 
 
 @pytest.mark.parametrize(
@@ -272,7 +301,13 @@ def test_ctrl_c_ends_the_watch_with_130(
     assert "stream1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("flags", [{"interval": 0.0}, {"interval": -1.0}, {"times": -1}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *({"interval": value} for value in (0.0, -1.0, float("nan"), float("inf"), 1e300)),
+        {"times": -1},
+    ],
+)
 def test_a_watch_that_cannot_be_is_refused(fleet: FakeFleet, flags: dict[str, Any]) -> None:
     assert call(status, watch=True, **flags) == 1
     assert not fleet.calls
@@ -403,3 +438,9 @@ def test_a_host_that_a_killed_run_left_names_it_and_the_next_step() -> None:
     assert text == f"drained by {PATCH}"
     assert Row("db1", upkeep=PATCH).troubles, "no host that is never drained either"
     assert replace(row, upkeep=None, drained_by="20261126T030500Z-ann-1234").troubles == []
+
+
+def test_the_summary_names_what_is_shown() -> None:
+    summary = str(status.__doc__).splitlines()[0]
+    for word in ("health", "load", "memory", "disk", "certificates", "role", "queue", "drained"):
+        assert word in summary

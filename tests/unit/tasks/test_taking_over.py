@@ -237,3 +237,26 @@ def test_of_a_zone_that_is_left_out_only_the_apps_hosts_are_remembered(
     assert list(fleet.hosts["stream1"].quarantine) == ["stream2"]
     assert call(tasks.catchup) == 0 and live(fleet) == {release}
     assert call(deploy, release=release, quarantine="db1") == 1
+
+
+@pytest.mark.parametrize("task", [rollback, tasks.catchup, tasks.resume])
+@pytest.mark.parametrize("app", ["", "jukebox"])
+def test_hosts_that_are_silent_are_not_taken_for_hosts_without_an_app(
+    fleet: Any, task: Any, app: str, capsys: Any
+) -> None:
+    fleet.dead |= set(fleet.hosts)
+    assert call(task, **({"app": app} if app and task is not tasks.catchup else {})) == 1
+    err = capsys.readouterr().err
+    assert "error: 4 of 4 hosts did not answer" in err and "no app runs" not in err
+    assert "db1,stream[1-2],worker1: no answer" in err and "state: nothing was changed" in err
+    assert "fab doctor" in err
+
+
+def test_who_answers_without_an_app_does_not_speak_for_the_others(fleet: Any, capsys: Any) -> None:
+    fleet.dead |= {"stream1", "stream2", "worker1"}
+    assert call(rollback) == 1
+    err = capsys.readouterr().err
+    assert "no app runs on the hosts that answered; 3 of 4 hosts did not answer" in err
+    fleet.dead.clear()
+    assert call(rollback, on="db1") == 1
+    assert "no app runs on these hosts" in capsys.readouterr().err

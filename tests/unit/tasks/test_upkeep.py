@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -33,7 +35,7 @@ class Playbook:
         self.options: list[str] = []
 
     def run(
-        self, fleet: Environment, name: str, options: list[str], stock: bool, view: object
+        self, fleet: Environment, name: str, options: list[str], stock: bool, view: object, *limit: object
     ) -> tuple[Recap, Ended]:
         self.name, self.options = name, options
         recap = Recap(ended=True)
@@ -82,6 +84,15 @@ def test_what_is_no_unit_is_refused(playbook: Playbook, service: str) -> None:
     assert not playbook.options
 
 
+@pytest.mark.parametrize("service", [",", " ", " , "])
+def test_a_service_without_a_name_is_not_everything_that_a_host_is_there_for(
+    playbook: Playbook, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    assert call(upkeep.restart, on="all", service=service, yes=3) == 1
+    assert call(upkeep.patch, on="all", reinstall=service, yes=3) == 1
+    assert "leave --service out" in capsys.readouterr().err and not playbook.options
+
+
 @pytest.mark.parametrize(
     ("task", "words"), [(upkeep.restart, ()), (upkeep.patch, ()), (run, ("true",)), (shell, ())]
 )
@@ -105,6 +116,98 @@ def test_the_number_of_hosts_is_asked_for(playbook: Playbook) -> None:
     assert not playbook.options
     assert call(upkeep.reboot, on="database", yes=2, outage=True) == 0
     assert playbook.told["patch_reboot"] == "always" and playbook.told["patch_outage"] is True
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "says"),
+    [
+        (upkeep.restart, {}, "restart db[1-2] of stage"),
+        (upkeep.restart, {"service": "nginx,app"}, "restart nginx, app on db[1-2] of stage"),
+        (upkeep.reboot, {}, "reboot db[1-2] of stage"),
+        (upkeep.patch, {}, "patch db[1-2] of stage"),
+        (provision.provision, {}, "provision db[1-2] of stage"),
+        (provision.provision, {"playbook": "pki.yml"}, "playbooks/pki.yml on db[1-2] of stage"),
+    ],
+)
+def test_what_is_touched_is_named_before_the_question_and_not_counted(
+    playbook: Playbook,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    task: Any,
+    flags: dict[str, str],
+    says: str,
+) -> None:
+    """Who types 2 must have thought of two hosts, and sees which ones they are."""
+    shown: list[str] = []
+
+    def answer() -> str:
+        shown.append(capsys.readouterr().err)
+        return "2"
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", answer)
+    assert call(task, on="database", **flags) == 0
+    assert says in shown[0] and "2 hosts" not in shown[0]
+    assert call(task, on="database", yes=2, **flags) == 0 and len(shown) == 1
+
+
+def test_a_command_is_shown_with_its_hosts_before_the_question(
+    playbook: Playbook, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda: "5")
+    assert call(run, "systemctl stop nginx", on="database", sudo=True) == 6
+    first, question, *_ = capsys.readouterr().err.splitlines()
+    assert first == "  run 'systemctl stop nginx' as root on db[1-2] of stage"
+    assert question.startswith("How many hosts of stage")
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "typed"),
+    [
+        (upkeep.reboot, {"on": "db1", "yes": 1}, "when that is corrected: fab reboot --on db1"),
+        (
+            provision.drift,
+            {"playbook": "patch"},
+            "ansible-playbook -i {folder} playbooks/patch.yml --check --diff",
+        ),
+        (
+            provision.provision,
+            {"playbook": "pki", "on": "db1", "yes": 1},
+            "ansible-playbook -i {folder} playbooks/pki.yml --limit db1",
+        ),
+    ],
+)
+def test_when_ansible_gives_up_the_next_command_is_the_same_one(
+    playbook: Playbook,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    task: Any,
+    flags: dict[str, Any],
+    typed: str,
+) -> None:
+    """Another playbook than the one that failed would converge everything."""
+    monkeypatch.setattr(sys, "argv", ["/bin/fab", "reboot", "--on", "db1"])
+    failed = Recap(ended=True), Ended(4, False, "patch_hosts is not defined")
+    monkeypatch.setattr(provision, "run", lambda *_: failed)
+    assert call(task, **flags) == 1
+    err = capsys.readouterr().err
+    assert f"{typed.format(folder=tmp_path)}\n" in err and "site.yml" not in err
+
+
+def test_what_ansible_said_has_no_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ansible_runner
+
+    def run(*, event_handler: Any, **_: Any) -> Any:
+        event_handler({"event": "verbose", "stdout": "\x1b[0;31mERROR! no hosts\x1b[0m\x1b[K"})
+        return SimpleNamespace(rc=4)
+
+    monkeypatch.setattr(ansible_runner.interface, "run", run)
+    ended = backline.transport.playbook.run(
+        tmp_path / "x.yml", tmp_path, cwd=tmp_path, env={}, take=lambda event: None
+    )
+    assert ended == Ended(4, False, "ERROR! no hosts")
 
 
 def test_a_rehearsal_asks_nobody_and_tells_what_would_be_done(

@@ -251,3 +251,12 @@ def test_a_malformed_wish_is_asked_of_one_host_only(fleet: ServiceFleet) -> None
     fleet._jobs = usage
     assert call(jobs.dead, limit=0) == 1
     assert call(jobs.dead) == 1
+
+
+def test_workers_that_are_silent_are_not_without_an_app(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.dead.add("worker1")
+    for task, words in ((workers.status, ()), (workers.scale, ("plays",)), (jobs.dead, ())):
+        assert call(task, *words, **({"children": 3} if words else {})) == 1
+        assert "1 of 1 host did not answer" in capsys.readouterr().err

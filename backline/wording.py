@@ -1,0 +1,53 @@
+"""Hosts in messages: how many, and what each of them said. Layout is the console's business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+
+class Said(Protocol):
+    """An error of one host, such as a HostError."""
+
+    host: str
+    message: str
+
+
+def hosts(count: int) -> str:
+    """`1 host`, `2 hosts`."""
+    return counted(count, "host")
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def touched(doing: str, names: Iterable[str], env: str) -> str:
+    """What is about to happen where: `restart stream[1-3] of production`.
+
+    It stands above the question for the number of hosts, so it does not count them.
+    """
+    from backline.selection import fold
+
+    return f"{doing} {fold(names)} of {env}"
+
+
+def silent(reasons: Mapping[str, object], asked: int) -> str:
+    """`1 of 4 hosts did not answer`, and a line for each of them. `asked`: how many there were."""
+    return f"{len(reasons)} of {hosts(asked)} did not answer\n{each(reasons.items())}"
+
+
+def each(reasons: Iterable[tuple[str, object]]) -> str:
+    """(host, why) as lines: `stream1: timed out`. Hosts that say the same share a line."""
+    from backline.selection import fold
+
+    by_reason: dict[str, list[str]] = {}
+    for host, why in reasons:
+        by_reason.setdefault(str(why), []).append(host)
+    return "\n".join(f"{fold(names)}: {why}" for why, names in by_reason.items())
+
+
+def said(errors: Iterable[Said]) -> str:
+    """`each`, of errors."""
+    return each((error.host, error.message) for error in errors)
