@@ -35,7 +35,13 @@ class Playbook:
         self.options: list[str] = []
 
     def run(
-        self, fleet: Environment, name: str, options: list[str], stock: bool, view: object, *limit: object
+        self,
+        fleet: Environment,
+        name: str,
+        options: list[str],
+        stock: bool,
+        view: object,
+        *limit: object,
     ) -> tuple[Recap, Ended]:
         self.name, self.options = name, options
         recap = Recap(ended=True)
