@@ -13,6 +13,7 @@ from backline.tasks import (
     doctor,
     draining,
     hosts,
+    last_line,
     lock,
     logs,
     maintenance,
@@ -30,6 +31,7 @@ from backline.tasks import (
 )
 
 pipe.end_quietly()
+last_line.always()
 
 namespace = Collection(
     broker.collection,

@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 OWN_ROOT = Path(__file__).resolve().parents[2]
 TASKS = "completion.json"
-FORMAT = 1
+FORMAT = 2
 TRY_EVERY = 60.0
 """Seconds before an inventory that could not be read is tried again."""
+RECENT = 5
+"""Releases of dist/ that are looked into."""
 RELEASE = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{7}")
 BREAKS = "\"'><=;|&(:@"
 """Bash replaces only what follows the last of these (COMP_WORDBREAKS), outside of quotes."""
@@ -122,7 +124,10 @@ def candidates(line: Line, place: Place) -> Found:
             yield head + word, told
     elif flag:
         yield from values(task, flag, line.last, env, place, tasks)
-    elif task and (not line.last or line.last.startswith("-")):
+    elif task:
+        word = _word(tasks[task], used)
+        if word and not line.last.startswith("-"):
+            yield from values(task, word, line.last, env, place, tasks)
         for name, entry in tasks[task]["flags"].items():
             if name not in used:
                 yield name, entry["help"]
@@ -130,14 +135,20 @@ def candidates(line: Line, place: Place) -> Found:
         for name in CORE:
             yield name, ""
     else:
-        if task and tasks[task]["positional"]:
-            first = f"--{tasks[task]['positional'][0]}"
-            yield from values(task, first, line.last, env, place, tasks)
         yield from _tasks(tasks)
 
 
+def _word(task: dict[str, Any], used: set[str]) -> str:
+    """The first word of a task that is still to come, as a flag; empty when it takes none, or has it."""
+    names = (f"--{name}" for name in task["positional"])
+    return next((name for name in names if name not in used), "")
+
+
 def _where(words: list[str], tasks: dict[str, Any]) -> tuple[str, str, set[str], str]:
-    """The task that the cursor is in, the flag that waits for its value, the flags that task has, --env."""
+    """The task that the cursor is in, the flag that waits for its value, the flags that task has, --env.
+
+    A word of the task counts as the flag that says the same.
+    """
     task = flag = env = ""
     used: set[str] = set()
     for word in words:
@@ -151,6 +162,8 @@ def _where(words: list[str], tasks: dict[str, Any]) -> tuple[str, str, set[str],
             env = value if name == "--env" and equals else env
             takes = tasks[task]["flags"].get(name, {}).get("value") if task else CORE.get(name)
             flag = name if takes and not equals else ""
+        elif task and _word(tasks[task], used):
+            used.add(_word(tasks[task], used))
         elif word in tasks:
             task, used = word, set()
     return task, flag, used, env
@@ -164,7 +177,10 @@ def _tasks(tasks: dict[str, Any]) -> Found:
 def values(task: str, flag: str, last: str, env: str, place: Place, tasks: dict[str, Any]) -> Found:
     """What may follow a flag; nothing when we cannot know."""
     env = env or os.environ.get("BACKLINE_ENV", "")
-    if flag == "--help":
+    choices = tasks[task]["flags"].get(flag, {}).get("choices") if task else None
+    if choices:
+        yield from ((word, "") for word in choices)
+    elif flag == "--help":
         yield from _tasks(tasks)
     elif flag == "--env":
         yield from ((name, "") for name in environments(place))
@@ -176,6 +192,10 @@ def values(task: str, flag: str, last: str, env: str, place: Place, tasks: dict[
         yield from ((name, "") for name in ["latest"] * (flag == "--release") + releases(place))
     elif flag == "--run":
         yield from ((name, "") for name in ["latest", *runs(env, place)])
+    elif flag == "--plan":
+        yield from ((name, "") for name in plans(env, place))
+    elif flag == "--pool":
+        yield from ((name, "") for name in pools(place))
     elif flag == "--playbook":
         yield from ((name, "") for name in playbooks(place))
 
@@ -221,6 +241,21 @@ def runs(env: str, place: Place) -> list[str]:
     return sorted((path.name for path in _inside(folder)), reverse=True)
 
 
+def plans(env: str, place: Place) -> list[str]:
+    """The plans that `fab deploy.plan` kept, the newest first."""
+    found = [p for p in _inside(place.root / ".backline" / env / "plans") if p.suffix == ".json"]
+    return [path.stem for path in sorted(found, key=_mtime, reverse=True)]
+
+
+def pools(place: Place) -> list[str]:
+    """The pools of workers of the newest releases in dist/."""
+    found: dict[str, None] = {}
+    for release in releases(place)[:RECENT]:
+        processes = _read(place.root / "dist" / f"{release}.release.json").get("processes") or {}
+        found |= {name: None for name, what in processes.items() if what.get("kind") == "worker"}
+    return sorted(found)
+
+
 def playbooks(place: Place) -> list[str]:
     """What lies in playbooks/."""
     return sorted(p.stem for p in _inside(place.checkout / "playbooks") if p.suffix == ".yml")
@@ -257,7 +292,7 @@ def _read_again(env: str, place: Place) -> None:
 
 
 def known_tasks(place: Place) -> dict[str, Any]:
-    """{name: {help, positional, flags: {flag: {value, help}}}}, of the tasks as they were when they
+    """{name: {help, positional, flags: {flag: {value, help, choices}}}}, of the tasks as they were when they
     were last looked at. They are looked at again when their files are newer: at once the first time."""
     path = place.checkout / ".cache" / TASKS
     sources = [place.checkout / "fabfile.py", *_inside(place.checkout / "backline" / "tasks")]

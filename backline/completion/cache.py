@@ -37,6 +37,7 @@ def _task(task: Any) -> dict[str, Any]:
             f"--{parameter.name.replace('_', '-')}": {
                 "value": not isinstance(parameter.default, bool),
                 "help": task.flag_help.get(parameter.name, ""),
+                "choices": list(task.flag_choices.get(parameter.name, ())),
             }
             for parameter in parameters
         },

@@ -21,7 +21,7 @@ from backline.console.sessions import (
     show_statements,
     show_tables,
 )
-from backline.console.tables import show_plan
+from backline.console.tables import show_plan, show_takeover
 from backline.console.workers import show_letters, show_workers
 
 __all__ = [
@@ -47,7 +47,8 @@ __all__ = [
     "show_sessions",
     "show_statements",
     "show_status",
-    "watch_status",
     "show_tables",
+    "show_takeover",
+    "watch_status",
     "show_workers",
 ]

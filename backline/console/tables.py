@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from backline import wording
@@ -11,6 +11,8 @@ from backline.console.words import listed
 
 if TYPE_CHECKING:
     from backline.rollout.plan import Plan
+    from backline.rollout.takeover import Found, Holder, Move
+    from backline.transport.port import HostError
 
 
 def show_plan(plan: Plan) -> None:
@@ -30,6 +32,52 @@ def show_plan(plan: Plan) -> None:
     if plan.left_out:
         out.print(f"  without   {listed(plan.left_out)}: in quarantine", markup=False)
     out.print(f"  {wording.hosts(len(plan.hosts))}; plan {plan.digest}", markup=False)
+
+
+def show_takeover(
+    found: Found,
+    how: str,
+    moves: Sequence[Move],
+    missing: Mapping[str, HostError],
+    holder: Holder | None,
+) -> None:
+    """What would become of an unfinished run, on stderr: who works on it, and what each host ends on."""
+    out, plan = console(), found.plan
+    title = f"{how} run {found.run}: {plan.action} of {plan.app} {plan.release}"
+    out.print(title, style="bold", markup=False)
+    if found.retreating and how == "resume":
+        out.print("  it was on its way back: that is what goes on", markup=False)
+    out.print(f"  {_whose(how, holder)}", markup=False)
+    fates: dict[str, list[str]] = {}
+    for host in plan.hosts:
+        words = [f"{move.process} {_move(move)}" for move in moves if move.host == host]
+        fates.setdefault(", ".join(words), []).append(host)
+    for text, hosts in fates.items():
+        out.print(f"  {listed(hosts)}: {text}", markup=False)
+    for host, error in missing.items():
+        text = f"  without   {host}: {error.message}"
+        out.print(text, style="yellow", markup=False)
+    out.print(f"  {wording.hosts(len(plan.hosts))}", markup=False)
+
+
+def _whose(how: str, holder: Holder | None) -> str:
+    if holder is None:
+        return "nobody works on it: this machine takes its place"
+    name, seconds = holder
+    held = f"{name} holds its lease for {seconds:.0f} s more"
+    if how == "abort":
+        return (
+            f"{held}: that run is told, and goes back by itself; if it is dead, we take its place"
+        )
+    return f"{held}: that is waited for, and refused (5) when the lease is renewed"
+
+
+def _move(move: Move) -> str:
+    if move.now == move.to:
+        return f"has {move.to} already" if move.to else "does not run, and stays so"
+    if move.to is None:
+        return f"stops ({move.now})"
+    return f"{move.now or 'nothing'} → {move.to}"
 
 
 def _shipping(plan: Plan) -> list[str]:

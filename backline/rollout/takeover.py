@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from backline.errors import BacklineError, Exit
 from backline.rollout import plan as plans
+from backline.rollout.events import Event
 from backline.rollout.losses import LEFT_OUT, RETREAT, STRANGER
 from backline.rollout.plan import Plan
 from backline.selection import unfold
 from backline.transport.port import HostError
+
+Holder = tuple[str, float]
+"""Who holds a lease, and in how many seconds it ends unless they renew it."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A process of an unfinished run: the release that is live `now`, and the one it ends on, `to`.
+
+    None: nothing runs there, or is to.
+    """
+
+    host: str
+    process: str
+    now: str | None
+    to: str | None
 
 
 @dataclass(frozen=True)
@@ -132,3 +149,35 @@ def refuse_back(found: Found, statuses: Mapping[str, Mapping[str, Any]]) -> None
             hint="fab deploy.resume completes it; fab rollback goes back everywhere",
             exit_code=Exit.GUARD_REFUSED,
         )
+
+
+def moves(found: Found, statuses: Mapping[str, Mapping[str, Any]], back: bool) -> list[Move]:
+    """What becomes of every process of the run, in the order of its plan, when it goes on or `back`."""
+    plan, made = found.plan, []
+    for step in plan.steps:
+        stays = back or step.host in found.left_out
+        to = step.live if stays else None if step.ends else plan.release
+        process = statuses.get(step.host, {}).get("processes", {}).get(step.process) or {}
+        made.append(Move(step.host, step.process, process.get("live"), to))
+    return made
+
+
+def as_event(
+    found: Found,
+    how: str,
+    made: Sequence[Move],
+    away: Mapping[str, HostError],
+    holder: Holder | None,
+    plan: Mapping[str, Any],
+) -> Event:
+    """A takeover that is only shown: the run's `plan` as programs read it, and what is left of it."""
+    name, seconds = holder or (None, None)
+    data = {
+        **plan,
+        "how": how,
+        "holder": name,
+        "expires_in": seconds,
+        "moves": [asdict(move) for move in made],
+        "missing": list(away),
+    }
+    return Event("plan", release=found.plan.release, data=data)

@@ -49,7 +49,10 @@ def known(fleet: Environment, hosts: SshFleet) -> tuple[str, list[Job], str]:
         return "", [], backups.unknown(error)
 
 
-@operation(help={**JOB_HELP, "kind": "full, or diff: what changed since the last full one"})
+@operation(
+    help={**JOB_HELP, "kind": "full, or diff: what changed since the last full one"},
+    choices={"kind": KINDS},
+)
 def backup(
     c: Context,
     kind: str = "diff",
@@ -104,7 +107,8 @@ def drill(
         "json": JSON_HELP,
         "dry_run": "only say what would be run; connects to no host",
         "yes": YES_HELP,
-    }
+    },
+    choices={"to": ("newest",), "timeline": ("latest",)},
 )
 def restore(
     c: Context,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ from backline.errors import BacklineError
 from backline.tasks.arguments import Plain
 
 INTERRUPTED = 130
+Choices = Mapping[str, Sequence[str]]
 
 
 def say(text: str) -> None:
@@ -41,10 +42,13 @@ def labelled(label: str, text: str) -> str:
     return f"{label}: " + text.replace("\n", "\n" + " " * (len(label) + 2))
 
 
-def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
+def command(
+    *, choices: Choices | None = None, **options: Any
+) -> Callable[[Callable[..., None]], Task[Any]]:
     """`invoke.task` without short flags, whose BacklineErrors end as a message and an exit code.
 
-    `options` go to invoke: `help`, `positional`, `name`, …
+    `options` go to invoke: `help`, `positional`, `name`, … `choices`: the words that a flag may have, by
+    parameter; TAB offers them.
     """
 
     def declare(body: Callable[..., None]) -> Task[Any]:
@@ -65,6 +69,7 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
         )(run)
         # invoke takes the texts out of its own copy while it parses; the docs need them too.
         declared.flag_help = dict(options.get("help", {}))  # type: ignore[attr-defined]
+        declared.flag_choices = dict(choices or {})  # type: ignore[attr-defined]
         return declared
 
     return declare

@@ -69,11 +69,16 @@ def contract(
             )
         wanted = release or choices.the_live_release(statuses)
         contracting.require_live(statuses, wanted)
-        console.console().print(
-            f"contract migrations of {name} {wanted} on {next(iter(statuses))}; "
-            f"{wording.hosts(len(statuses))} will not go back to an older release",
-            markup=False,
-        )
+        first = next(iter(statuses))
+        if json:
+            what = {"app": name, "release": wanted, "migrate_on": first, "hosts": list(statuses)}
+            console.line({"schema_version": 1, "event": "plan", **what})
+        else:
+            console.console().print(
+                f"contract migrations of {name} {wanted} on {first}; "
+                f"{wording.hosts(len(statuses))} will not go back to an older release",
+                markup=False,
+            )
         if dry_run:
             return
         confirm(fleet, len(statuses), yes, json)

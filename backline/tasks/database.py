@@ -199,6 +199,7 @@ def failover(
         "write": "as backline_writer on the leader instead of backline_reader on a standby",
         "seconds": "how long the statement may take",
         "json": JSON_HELP + ": {role, member, output} with the output as CSV",
+        "dry_run": "say which member would be asked what, as whom, and end; nothing is run",
         "yes": YES_HELP,
         "message": MESSAGE_HELP,
     }
@@ -212,6 +213,7 @@ def psql(
     write: bool = False,
     seconds: int = 30,
     json: bool = False,
+    dry_run: bool = False,
     yes: int = 0,
     message: str = "",
 ) -> None:
@@ -223,6 +225,7 @@ def psql(
     Examples:
         fab db.psql --env production --database jukebox --command "select count(*) from plays"
         fab db.psql --env production --member db1 --command "select * from pg_stat_activity"
+        fab db.psql --env production --write --command "delete from plays where id = 7" --dry-run
         fab db.psql --env production --database jukebox --write --command "delete from plays where id = 7"
     """
     from backline import console
@@ -244,6 +247,9 @@ def psql(
         view = look.collect(hosts, fleet.groups.get("database", ()))
         name = member or _asked(view, write)
         host = view.host(name)
+        if dry_run:
+            _show_statement(name, host, fields, json)
+            return
         if write:
             confirm(fleet, 1, yes, json)
         try:
@@ -285,6 +291,21 @@ def _show(plan: Plan, as_json: bool) -> None:
         text += f", with the proxies of {listed(plan.proxies)}"
     data = {"from": plan.leader, "to": plan.candidate, "hosts": plan.hosts, "linger": plan.linger}
     _Teller(as_json)("plan", text, data)
+
+
+def _show_statement(member: str, host: str, fields: Mapping[str, Any], as_json: bool) -> None:
+    """What `fab db.psql` would ask whom."""
+    from backline import console
+
+    role = "backline_writer" if fields["write"] else "backline_reader"
+    if as_json:
+        what = {"role": role, "database": fields["database"], "command": fields["sql"]}
+        where = {"member": member, "host": host}
+        console.line({"schema_version": 1, "event": "plan", **where, **what})
+        return
+    out = console.console()
+    out.print(f"  {member} ({host}), database {fields['database']}, as {role}:", markup=False)
+    out.print(f"  {fields['sql']}", markup=False, soft_wrap=True)
 
 
 def _proxies(fleet: Environment, skip: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.operations.database.look import View
     from backline.operations.database.sessions import Session
+    from backline.operations.database.tables import Table
     from backline.transport.fleet import SshFleet
 
 VERBATIM_HELP = "show statements as they are, literals and all: they may be somebody's data"
 MOST = 200
 HOURS = 6
+ORDERS = ("dead", "age", "size")
 
 
 @operation(
@@ -129,7 +131,8 @@ def locks(
         "dry_run": DRY_HELP,
         "yes": YES_HELP,
         "message": MESSAGE_HELP,
-    }
+    },
+    choices={"by": ORDERS},
 )
 def vacuum(
     c: Context,
@@ -156,9 +159,9 @@ def vacuum(
     from backline.operations.database import tables
 
     _check(limit)
-    if by not in tables.ORDERS or not 1 <= seconds <= HOURS * 3600:
+    if by not in ORDERS or not 1 <= seconds <= HOURS * 3600:
         raise BacklineError(
-            f"--by is one of {', '.join(tables.ORDERS)}, --seconds 1 to {HOURS * 3600}",
+            f"--by is one of {', '.join(ORDERS)}, --seconds 1 to {HOURS * 3600}",
             state="nothing was changed",
         )
     fleet = environment(env)
@@ -166,33 +169,18 @@ def vacuum(
         view, name = _look(fleet, hosts, "")
         host, who = view.host(name), _who(message)
         if not table:
-            found = tables.worst(hosts, host, who, database, by, limit)
-        else:
-            found = [tables.find(hosts, host, who, database, table)]
-        if json:
-            for one in found:
-                console.line(one.as_json())
-        else:
-            console.show_tables(found)
-        if not table or dry_run:
+            _show_tables(tables.worst(hosts, host, who, database, by, limit), json)
+            return
+        chosen = tables.find(hosts, host, who, database, table)
+        _show_tables([chosen], json)
+        if dry_run:
             return
         confirm(fleet, 1, yes, json)
-        chosen = found[0]
-        what = {"database": chosen.database, "schema": chosen.schema, "table": chosen.name}
-        fields = {**who, "action": "vacuum", "seconds": seconds, **what}
-        try:
-            answer = hosts.call(host, "database", fields, deadline=seconds + 30.0)
-        except KeyboardInterrupt:
-            raise BacklineError(
-                "interrupted",
-                hosts=[host],
-                state="the vacuum there ends within seconds; what it did is kept",
-                hint="the same command again",
-                exit_code=Exit.INTERRUPTED,
-            ) from None
+        answer = _vacuum(hosts, host, who, chosen, seconds)
         now = tables.find(hosts, host, who, chosen.database, f"{chosen.schema}.{chosen.name}")
     if json:
-        console.line({"schema_version": 1, "event": "vacuumed", **what, **_plain(answer)})
+        what = {"event": "vacuumed", **_named(chosen)}
+        console.line({"schema_version": 1, **what, **_plain(answer)})
         console.line(now.as_json())
     else:
         text = f"{chosen.schema}.{chosen.name} vacuumed and analyzed in {answer['seconds']:.1f} s: "
@@ -266,6 +254,37 @@ def kill(
         console.line({"schema_version": 1, "event": "signalled", "how": how, "text": text})
     else:
         console.console().print(text, markup=False)
+
+
+def _show_tables(found: Sequence[Table], as_json: bool) -> None:
+    from backline import console
+
+    if not as_json:
+        console.show_tables(found)
+        return
+    for one in found:
+        console.line(one.as_json())
+
+
+def _vacuum(
+    hosts: SshFleet, host: str, who: dict[str, Any], table: Table, seconds: int
+) -> dict[str, Any]:
+    """Vacuums a table and answers what the host says. Ctrl-C is told with what it leaves."""
+    fields = {**who, "action": "vacuum", "seconds": seconds, **_named(table)}
+    try:
+        return dict(hosts.call(host, "database", fields, deadline=seconds + 30.0))
+    except KeyboardInterrupt:
+        raise BacklineError(
+            "interrupted",
+            hosts=[host],
+            state="the vacuum there ends within seconds; what it did is kept",
+            hint="the same command again",
+            exit_code=Exit.INTERRUPTED,
+        ) from None
+
+
+def _named(table: Table) -> dict[str, str]:
+    return {"database": table.database, "schema": table.schema, "table": table.name}
 
 
 def _look(fleet: Environment, hosts: SshFleet, member: str) -> tuple[View, str]:

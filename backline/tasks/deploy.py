@@ -38,6 +38,7 @@ RULES_HELP = {
     "floor": "share of each process's hosts that always serves a proven release: 50%",
     "unsure": "what too few requests to judge by mean: go, pause or back",
 }
+RULES_CHOICES = {"by": ("zone",), "unsure": ("go", "pause", "back")}
 PLAN_HELP = {
     "env": ENV_HELP,
     "release": RELEASE_HELP,
@@ -59,7 +60,8 @@ PLAN_HELP = {
         "message": MESSAGE_HELP,
         "takeover": "give up an unfinished run and take its place",
         "skip_local_check": "leave it to the hosts alone to verify signature and digests; no patches",
-    }
+    },
+    choices=RULES_CHOICES,
 )
 def start(
     c: Context,
@@ -115,7 +117,7 @@ def start(
         carry_out(fleet, hosts, intended, new_run(intended.app, message), options)
 
 
-@operation(name="plan", help=PLAN_HELP)
+@operation(name="plan", help=PLAN_HELP, choices=RULES_CHOICES)
 def plan_(
     c: Context,
     env: str = "",

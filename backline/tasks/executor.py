@@ -11,6 +11,7 @@ from typing import Any
 import fabric
 from invoke.exceptions import Exit
 
+from backline.tasks import last_line
 from backline.tasks.operator import SELECTOR
 
 
@@ -45,4 +46,6 @@ class SelectingExecutor(fabric.Executor):  # type: ignore[misc]
 
 
 def _refused(what: str, then: str) -> Exit:
-    return Exit(f"error: {what}\n  state: nothing was started\n  next: {then}", 1)
+    text = f"error: {what}\n  state: nothing was started\n  next: {then}"
+    last_line.refused(text)
+    return Exit(text, 1)

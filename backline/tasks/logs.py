@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from invoke.context import Context
 
 from backline.errors import BacklineError
+from backline.operations.logs.wanted import PRIORITIES
 from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, several
 from backline.tasks.run import named
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         "with --since, --until or --grep all)",
         "json": JSON_HELP,
     },
+    choices={"priority": PRIORITIES},
 )
 def logs(
     c: Context,

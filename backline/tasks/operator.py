@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from invoke.tasks import Task
 
 from backline import wording
 from backline.errors import BacklineError, Exit
+from backline.tasks import last_line
 from backline.tasks.command import command, say
 from backline.tasks.selector import Operation
 
@@ -50,23 +50,37 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
             for number in (signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, stay
                     signal.signal(number, _interrupt)
-            selector = c.config.get(SELECTOR)
-            if selector:
-                if "on" not in flags:
-                    raise SystemExit("error: this task does not select hosts, so -H means nothing")
-                flags["on"] = flags["on"] or selector
             try:
+                _select(c, flags)
                 body(c, *words, **flags)
             except BacklineError as error:
                 if flags.get("json"):
-                    with suppress(OSError):  # the message and the code still matter
-                        _print_json(error)
+                    last_line.tell(error)
+                raise
+            except (KeyboardInterrupt, SystemExit) as end:
+                signalled = isinstance(end, KeyboardInterrupt) or end.code == Exit.INTERRUPTED
+                if signalled and flags.get("json"):
+                    last_line.tell(last_line.interrupted())
                 raise
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
         return command(klass=Operation, **options)(run)
 
     return declare
+
+
+def _select(c: Any, flags: dict[str, Any]) -> None:
+    """Hands what -H says to the task as its --on. Raises BacklineError when it has none."""
+    selector = c.config.get(SELECTOR)
+    if not selector:
+        return
+    if "on" not in flags:
+        raise BacklineError(
+            "this task does not select hosts, so -H means nothing",
+            state="nothing was changed",
+            hint="the same without -H",
+        )
+    flags["on"] = flags["on"] or selector
 
 
 def several(text: str, flag: str) -> list[str]:
@@ -209,22 +223,6 @@ def insist(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
     from dataclasses import replace
 
     confirm(replace(fleet, confirm_changes=True), count, yes, as_json)
-
-
-def _print_json(error: BacklineError) -> None:
-    from backline.console import line
-
-    line(
-        {
-            "schema_version": 1,
-            "event": "error",
-            "message": error.message,
-            "hosts": list(error.hosts),
-            "state": error.state,
-            "hint": error.hint,
-            "exit_code": int(error.exit_code),
-        }
-    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

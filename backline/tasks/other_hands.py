@@ -14,7 +14,7 @@ from backline.tasks.operator import new_run
 
 if TYPE_CHECKING:
     from backline.inventory import Environment
-    from backline.rollout.takeover import Found
+    from backline.rollout.takeover import Found, Holder
     from backline.transport.fleet import SshFleet
 
 POLL_SECONDS = 2.0
@@ -27,7 +27,7 @@ def want(hosts: SshFleet, found: Found, wanted: str) -> bool:
     """Says on every host what we want of a run; False when nobody holds its lease."""
     app = found.plan.app
     fields = {"app": app, "run": found.run, "want": wanted, "actor": new_run(app, "").actor}
-    alive = bool(_leases(hosts, found))
+    alive = bool(live_leases(hosts, found))
     if alive:
         hosts.each(
             found.plan.hosts, lambda host: hosts.call(host, "want", fields), deadline=SECONDS
@@ -44,7 +44,7 @@ def wait(fleet: Environment, hosts: SshFleet, found: Found, may_end: bool = Fals
     """
     first: float | None = None
     began = time.monotonic()
-    while leases := _leases(hosts, found):
+    while leases := live_leases(hosts, found):
         holder = str(next(iter(leases.values()))["holder"])
         if holder == new_run(found.plan.app, "").actor and _gone_from_here(fleet, found.run):
             return True
@@ -75,6 +75,17 @@ def wait(fleet: Environment, hosts: SshFleet, found: Found, may_end: bool = Fals
     return True
 
 
+def who_holds(fleet: Environment, hosts: SshFleet, found: Found) -> Holder | None:
+    """Who holds the lease of a run; None when nobody does, or who did ran on this machine and is dead."""
+    leases = live_leases(hosts, found)
+    if not leases:
+        return None
+    name = str(next(iter(leases.values()))["holder"])
+    if name == new_run(found.plan.app, "").actor and _gone_from_here(fleet, found.run):
+        return None
+    return name, max(float(lease["expires_in"]) for lease in leases.values())
+
+
 def is_alive(
     fleet: Environment, hosts: SshFleet, app: str, run: str, holder: str, names: Sequence[str]
 ) -> bool:
@@ -103,7 +114,7 @@ def is_alive(
     return False
 
 
-def _leases(hosts: SshFleet, found: Found) -> dict[str, Mapping[str, Any]]:
+def live_leases(hosts: SshFleet, found: Found) -> dict[str, Mapping[str, Any]]:
     """The live leases of the run, by host."""
     return _shown(hosts, found.plan.app, found.run, found.plan.hosts)
 

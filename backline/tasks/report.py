@@ -30,6 +30,7 @@ MOST_EVENTS = 3000
         "open": "`yes`: show it in this machine's browser",
         "json": "what the page says, as one JSON object on stdout; no page is written",
     },
+    choices={"open": ("yes", "no")},
 )
 def report(
     c: Context,

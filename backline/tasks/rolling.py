@@ -61,8 +61,8 @@ def _show(plan: Plan, run: Run, options: Options) -> None:
     from backline.rollout.events import Event
 
     if options.as_json:
-        event = Event("plan", release=plan.release, data=_as_data(plan))
-        console.line(event.as_json(run.id, _now()))
+        event = Event("plan", release=plan.release, data=as_data(plan))
+        console.line(event.as_json(run.id, now()))
     else:
         console.show_plan(plan)
         reasons: dict[str, list[str]] = {}
@@ -127,7 +127,7 @@ def recorded(
 
         def report(event: Event) -> None:
             if event.kind != "progress":
-                record = event.as_json(run.id, _now())
+                record = event.as_json(run.id, now())
                 journal.add(record)
                 if notifier and event.kind in TOLD:
                     notifier.tell({"environment": fleet.name, **record})
@@ -181,7 +181,7 @@ def _audit(fleet: Environment, run: Run, event: str, what: Mapping[str, Any]) ->
 
     with RunLog(places.audit(fleet.name), patience=5.0) as log:
         data = {"journal": dict(what)} if event == "end" else dict(what)
-        log.add({"time": round(_now(), 3), "event": event, "run": run.id, **data})
+        log.add({"time": round(now(), 3), "event": event, "run": run.id, **data})
 
 
 @contextmanager
@@ -218,10 +218,12 @@ def _ending(error: BacklineError) -> dict[str, Any]:
     }
 
 
-def _as_data(plan: Plan) -> dict[str, Any]:
+def as_data(plan: Plan) -> dict[str, Any]:
+    """A plan as the event `plan` has it."""
     data = {key: value for key, value in plan.as_data().items() if key != "release"}
     return {"digest": plan.digest, "hosts": plan.hosts, "ship_to": plan.ship_to, **data}
 
 
-def _now() -> float:
+def now() -> float:
+    """The time that events are told with."""
     return operator.clock().time()

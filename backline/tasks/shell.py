@@ -44,6 +44,7 @@ DEEPEST = 8
         "fanout": "at most so many hosts at a time (default: all of them)",
         "timeout": "seconds that each host may take for a command",
         "json": JSON_HELP,
+        "dry_run": "show for each command the hosts and the user, and run none; no connection is opened",
         "yes": YES_HELP,
         "message": "why: kept in the audit trail, with each command",
     },
@@ -56,6 +57,7 @@ def shell(
     fanout: int = 0,
     timeout: int = 60,
     json: bool = False,
+    dry_run: bool = False,
     yes: int = 0,
     message: str = "",
 ) -> None:
@@ -66,6 +68,7 @@ def shell(
 
     Examples:
         fab shell --env production --on streaming
+        fab shell --env lab --on all --dry-run < checks.txt
         fab shell --env lab --on all < checks.txt
     """
     from backline.api import Fleet
@@ -74,7 +77,8 @@ def shell(
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     with Fleet(environment(env)) as fleet:
-        options = Options(sudo, fanout, float(timeout), "json" if json else "fold", message)
+        how = "json" if json else "fold"
+        options = Options(sudo, fanout, float(timeout), how, message, dry_run)
         session = Session(fleet, options)
         session.select(required(fleet.environment, on), yes)
         if sys.stdin.isatty():
@@ -93,6 +97,7 @@ class Options:
     timeout: float
     how: str
     message: str
+    dry_run: bool = False
     timing: bool = False
 
 
@@ -115,10 +120,11 @@ class Session:
 
         prompt = Prompt(self.fleet.environment)
         names = self.fleet.environment.name
+        sign = " dry run>" if self.options.dry_run else ">"
         while True:
             count = len(self.selected.hosts)
             try:
-                self.do(prompt.ask(f"{names} {self.selected.pattern} ({count})> "))
+                self.do(prompt.ask(f"{names} {self.selected.pattern} ({count}){sign} "))
             except EOFError:
                 print(file=sys.stderr)
                 return
@@ -176,6 +182,9 @@ class Session:
         selected = self._confirm(self.fleet.on(where)) if where else self.selected
         options = self.options
         job = Job(command, options.timeout, options.fanout, sudo=options.sudo, kept=True)
+        if options.dry_run:
+            one.show_plan(selected, job, options.how == "json")
+            return
         began = time.monotonic()
         try:
             one.carry_out(selected, job, options.how, message=options.message)
@@ -228,7 +237,7 @@ class Session:
     def _confirm(self, selected: Selection, yes: int = 0) -> Selection:
         """Asks about hosts that nobody has confirmed in this sitting yet."""
         new = set(selected.hosts) - self._confirmed
-        if new:
+        if new and not self.options.dry_run:
             confirm(self.fleet.environment, len(selected.hosts), yes, self.options.how == "json")
             self._confirmed |= new
         return selected

@@ -38,10 +38,17 @@ TAKE_HELP = {
     "run": RUN_HELP,
     "app": APP_HELP,
     "json": JSON_HELP,
+    "dry_run": "show what would become of each host and end; nothing is changed",
     "yes": YES_HELP,
     "message": MESSAGE_HELP,
 }
-WANT_HELP = {"env": ENV_HELP, "run": RUN_HELP, "app": APP_HELP, "json": JSON_HELP}
+WANT_HELP = {
+    "env": ENV_HELP,
+    "run": RUN_HELP,
+    "app": APP_HELP,
+    "json": JSON_HELP,
+    "dry_run": "say which run would be told, and whose it is, and end; nothing is changed",
+}
 
 
 @operation(help=TAKE_HELP)
@@ -51,6 +58,7 @@ def resume(
     run: str = "",
     app: str = "",
     json: bool = False,
+    dry_run: bool = False,
     yes: int = 0,
     message: str = "",
 ) -> None:
@@ -60,12 +68,16 @@ def resume(
     that was on its way back goes on back. Exit codes are those of fab deploy.
 
     Examples:
+        fab deploy.resume --env production --dry-run
         fab deploy.resume --env production --message "ann's laptop died"
         fab deploy.resume --env production --run 20261126T0321 --yes 12
     """
     fleet = environment(env)
     with reach(fleet) as hosts:
         found, missing, name = _find(fleet, hosts, run, app)
+        if dry_run:
+            _rehearse(fleet, hosts, found, "resume", json)
+            return
         other_hands.wait(fleet, hosts, found)
         found, missing, name = _find(fleet, hosts, found.run, name)
         _take_over(fleet, hosts, found, missing, Options(json, yes=yes), message)
@@ -78,6 +90,7 @@ def abort(
     run: str = "",
     app: str = "",
     json: bool = False,
+    dry_run: bool = False,
     yes: int = 0,
     message: str = "",
 ) -> None:
@@ -87,6 +100,7 @@ def abort(
     the place. Exit codes are those of fab deploy; 0 means that all hosts have what they had.
 
     Examples:
+        fab deploy.abort --env production --dry-run
         fab deploy.abort --env production --message "errors on the edge"
     """
     from backline.rollout import takeover
@@ -94,11 +108,15 @@ def abort(
     fleet = environment(env)
     with reach(fleet) as hosts:
         found, missing, name = _find(fleet, hosts, run, app)
+        if dry_run:
+            _rehearse(fleet, hosts, found, "abort", json)
+            return
         confirm(fleet, len(found.plan.hosts), yes, json)
         yes = len(found.plan.hosts)
         told = other_hands.want(hosts, found, "abort")
         if told and not other_hands.wait(fleet, hosts, found, may_end=True):
-            say(f"run {found.run} was told, and goes back by itself: fab status")
+            text = f"run {found.run} was told, and goes back by itself: fab status"
+            _say_told(found, "abort", text, json)
             return
         statuses, _ = statuses_of(fleet, hosts, name)
         takeover.refuse_back(found, statuses)
@@ -114,7 +132,14 @@ def abort(
 
 
 @operation(help=WANT_HELP)
-def pause(c: Context, env: str = "", run: str = "", app: str = "", json: bool = False) -> None:
+def pause(
+    c: Context,
+    env: str = "",
+    run: str = "",
+    app: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+) -> None:
     """Let a live run stop after its batch, and wait; `fab deploy.promote` lets it go on.
 
     It hears within five seconds. A run that waits for an hour goes back by itself. The exit code is 1 when
@@ -122,20 +147,29 @@ def pause(c: Context, env: str = "", run: str = "", app: str = "", json: bool = 
 
     Examples:
         fab deploy.pause --env production
+        fab deploy.pause --env production --dry-run
     """
-    _tell(env, run, app, "pause")
+    _tell(env, run, app, "pause", json, dry_run)
 
 
 @operation(help=WANT_HELP)
-def promote(c: Context, env: str = "", run: str = "", app: str = "", json: bool = False) -> None:
+def promote(
+    c: Context,
+    env: str = "",
+    run: str = "",
+    app: str = "",
+    json: bool = False,
+    dry_run: bool = False,
+) -> None:
     """Let a live run go on: out of a pause, and without any further soaking.
 
     It hears within five seconds. The exit code is 1 when nobody works on the run.
 
     Examples:
         fab deploy.promote --env production
+        fab deploy.promote --env production --dry-run
     """
-    _tell(env, run, app, "promote")
+    _tell(env, run, app, "promote", json, dry_run)
 
 
 @operation(
@@ -286,17 +320,56 @@ def statuses_of(
     return statuses, missing
 
 
-def _tell(env: str, run: str, app: str, want: str) -> None:
+def _rehearse(fleet: Environment, hosts: SshFleet, found: Found, how: str, as_json: bool) -> None:
+    """Shows what would become of each host of an unfinished run; raises what would be refused."""
+    from backline import console
+    from backline.rollout import takeover
+    from backline.tasks.rolling import as_data, now
+
+    statuses, away = statuses_of(fleet, hosts, found.plan.app)
+    back = how == "abort" or found.retreating
+    holder = other_hands.who_holds(fleet, hosts, found)
+    if how == "abort" and holder is None:
+        takeover.refuse_back(found, statuses)
+    moves = takeover.moves(found, statuses, back)
+    missing = takeover.missing(found, away)
+    if as_json:
+        event = takeover.as_event(found, how, moves, missing, holder, as_data(found.plan))
+        console.line(event.as_json(found.run, now()))
+    else:
+        console.show_takeover(found, how, moves, missing, holder)
+
+
+def _tell(env: str, run: str, app: str, want: str, as_json: bool, dry_run: bool) -> None:
     fleet = environment(env)
     with reach(fleet) as hosts:
         found, _, _ = _find(fleet, hosts, run, app)
-        if not other_hands.want(hosts, found, want):
-            raise BacklineError(
-                f"nobody works on run {found.run} any more",
-                state="nothing was changed",
-                hint="fab deploy.resume goes on with it, fab deploy.abort goes back",
-            )
-        say(f"run {found.run} was told: {want}; it hears within 5 s")
+        leases = other_hands.live_leases(hosts, found)
+        alive = bool(leases) if dry_run else other_hands.want(hosts, found, want)
+    if not alive:
+        raise BacklineError(
+            f"nobody works on run {found.run} any more",
+            state="nothing was changed",
+            hint="fab deploy.resume goes on with it, fab deploy.abort goes back",
+        )
+    if dry_run:
+        who = next(iter(leases.values()))["holder"]
+        count = wording.hosts(len(found.plan.hosts))
+        text = f"run {found.run} of {who} would be told: {want}, on {count}"
+    else:
+        text = f"run {found.run} was told: {want}; it hears within 5 s"
+    _say_told(found, want, text, as_json, dry_run)
+
+
+def _say_told(found: Found, want: str, text: str, as_json: bool, dry_run: bool = False) -> None:
+    """The last words of who told a run something that its own controller carries out."""
+    from backline import console
+
+    if not as_json:
+        say(text)
+        return
+    what = {"run": found.run, "want": want, "hosts": found.plan.hosts, "text": text}
+    console.line({"schema_version": 1, "event": "plan" if dry_run else "told", **what})
 
 
 TASKS = (resume, abort, pause, promote, catchup)

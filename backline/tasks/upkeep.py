@@ -23,6 +23,7 @@ from backline.tasks.operator import (
 UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_-]*")
 OURS = {"application": "app", "postgresql": "patroni", "rabbitmq": "rabbitmq-server"}
 """What people call a service, and what runs it."""
+REBOOTS = ("auto", "never", "always")
 ON = "hosts, an Ansible pattern: streaming:&zone_a:!stream3"
 HELP = {
     "env": ENV_HELP,
@@ -160,7 +161,8 @@ def reboot(
         "reinstall": "packages, comma-separated, to install again where they are installed",
         "reboots": "auto: when needed and another host of its kind serves; never; always",
         **HELP,
-    }
+    },
+    choices={"reboots": REBOOTS},
 )
 def patch(
     c: Context,
@@ -186,7 +188,7 @@ def patch(
         fab patch --env production --on 'database:broker'
         fab patch --env production --on streaming --reboots never
     """
-    if reboots not in ("auto", "never", "always"):
+    if reboots not in REBOOTS:
         raise BacklineError("--reboots is auto, never or always", state="nothing was changed")
     rules = Rules(
         outage=outage, transfers=transfers, stock=stock, dry_run=dry_run, json=json, yes=yes

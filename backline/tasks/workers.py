@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from backline.operations.drain.judge import Plan as DrainPlan
     from backline.operations.workers.pools import View
     from backline.operations.workers.scale import Plan as ScalePlan
+    from backline.rollout.events import Report
+    from backline.rollout.lease import Run
+    from backline.transport.fleet import SshFleet
 
 GROUP = "worker"
 ON_HELP = "which hosts, an Ansible pattern (default: all worker hosts)"
@@ -107,11 +112,9 @@ def scale(
         fab workers.scale worker-plays --children 6 --env lab --on worker2
         fab workers.scale worker-plays --reset --env lab
     """
-    from backline import console
     from backline.operations.workers import pools
     from backline.operations.workers import scale as scaling
     from backline.tasks.deploy import the_app
-    from backline.transport.port import HostError
 
     if reset == bool(children) or children < 0:
         raise BacklineError("how many? --children N, or --reset", state="nothing was changed")
@@ -127,31 +130,9 @@ def scale(
             return
         chosen = [found.host for found in plan.pools]
         confirm(fleet, len(chosen), yes, json)
-        run, fences = new_run(name, message), {}
-        for host in chosen:
-            shown = hosts.call(host, "lease", {"app": name, "action": "show"})
-            fences[host] = int(shown["fence"])
-        with console.Narrator(run.id, json) as narrator:
-            try:
-                scaling.carry_out(
-                    hosts, plan, fences, run, operator.clock(), narrator.report, float(timeout)
-                )
-            except KeyboardInterrupt:
-                raise BacklineError(
-                    "interrupted",
-                    hosts=chosen,
-                    state="a pool that was told to stop does so, and may have to be started",
-                    hint="fab workers.status; the same command again, or fab workers.drain HOST --undo",
-                    exit_code=Exit.INTERRUPTED,
-                ) from None
-            except HostError as error:
-                raise BacklineError(
-                    f"{error.host}: {error.message}",
-                    hosts=[error.host],
-                    state="hosts after it were not touched; its own number is kept",
-                    hint="fab workers.status; the same command again goes on",
-                    exit_code=error.exit_code,
-                ) from None
+        run, fences = new_run(name, message), _fences(hosts, name, chosen)
+        with _narrated(run, chosen, json) as report:
+            scaling.carry_out(hosts, plan, fences, run, operator.clock(), report, float(timeout))
     end("scaled", chosen, json)
 
 
@@ -222,6 +203,39 @@ def _having(view: View, pool: str, names: list[str], on: str) -> list[str]:
         return names
     having = {found.host for found in view.pools if found.process == pool}
     return [name for name in names if name in having or name in view.silent] or names
+
+
+def _fences(hosts: SshFleet, app: str, names: list[str]) -> dict[str, int]:
+    """The fencing tokens that the hosts have seen last."""
+    shown = {host: hosts.call(host, "lease", {"app": app, "action": "show"}) for host in names}
+    return {host: int(answer["fence"]) for host, answer in shown.items()}
+
+
+@contextmanager
+def _narrated(run: Run, chosen: list[str], as_json: bool) -> Iterator[Report]:
+    """A scaling that is narrated; Ctrl-C and a pool that does not come back are told with what they leave."""
+    from backline import console
+    from backline.transport.port import HostError
+
+    with console.Narrator(run.id, as_json) as narrator:
+        try:
+            yield narrator.report
+        except KeyboardInterrupt:
+            raise BacklineError(
+                "interrupted",
+                hosts=chosen,
+                state="a pool that was told to stop does so, and may have to be started",
+                hint="fab workers.status; the same command again, or fab workers.drain HOST --undo",
+                exit_code=Exit.INTERRUPTED,
+            ) from None
+        except HostError as error:
+            raise BacklineError(
+                f"{error.host}: {error.message}",
+                hosts=[error.host],
+                state="hosts after it were not touched; its own number is kept",
+                hint="fab workers.status; the same command again goes on",
+                exit_code=error.exit_code,
+            ) from None
 
 
 def _show_scale(plan: ScalePlan, as_json: bool) -> None:

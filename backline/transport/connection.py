@@ -149,11 +149,20 @@ def _trust(host: Target, known_hosts: Path) -> str:
 
 def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
     """What a failed connection means, where, and what to do about it."""
-    where = f"{host.user}@{host.address} port {host.port}"
+    return (
+        _of_its_key(host, known_hosts, error)
+        or _of_our_key(host, error)
+        or _of_the_way(host, error)
+    )
+
+
+def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachable | None:
+    """It is not known whether that is the host: nothing was sent."""
+    where = f"{host.address} port {host.port}"
     if isinstance(error, BadHostKeyException):
         return Unreachable(
             host.name,
-            f"wrong host key from {host.address} port {host.port}: "
+            f"wrong host key from {where}: "
             f"expected {fingerprint(error.expected_key)}, offered {fingerprint(error.key)}",
             code="host_key",
             hint="somebody may stand in between, so nothing was sent. If the host was rebuilt, "
@@ -163,8 +172,7 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
     if isinstance(error, UnpinnedKey):
         return Unreachable(
             host.name,
-            f"no host key is pinned for {host.address} port {host.port}; "
-            f"it offered {fingerprint(error.key)}",
+            f"no host key is pinned for {where}; it offered {fingerprint(error.key)}",
             code="host_key",
             hint=f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )
@@ -176,6 +184,11 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
             hint="a lab's is written by `inv lab.up`; for other hosts "
             f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )
+    return None
+
+
+def _of_our_key(host: Target, error: Exception) -> Unreachable | None:
+    """The host is the right one, and does not let us in."""
     if isinstance(error, FileNotFoundError) and host.key_file and host.key_file in str(error):
         return Unreachable(
             host.name,
@@ -186,11 +199,17 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
     if isinstance(error, AuthenticationException):
         return Unreachable(
             host.name,
-            f"{where} refuses our key {host.key_file or '(agent or ~/.ssh)'}",
+            f"{_where(host)} refuses our key {host.key_file or '(agent or ~/.ssh)'}",
             code="authentication",
             hint="is the host provisioned? `fab provision` creates the user "
             "and installs the operators' keys",
         )
+    return None
+
+
+def _of_the_way(host: Target, error: Exception) -> Unreachable:
+    """Nobody was there, or nobody in time."""
+    where = _where(host)
     # Paramiko says "No existing session" when the host took too long to agree on keys.
     slow = "banner" in str(error) or "No existing session" in str(error)
     if slow or isinstance(error, TimeoutError):
@@ -203,3 +222,7 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
         }
         return Unreachable(host.name, f"{where}: {', '.join(sorted(reasons))}", code="refused")
     return Unreachable(host.name, f"{where}: {error or type(error).__name__}", code="ssh")
+
+
+def _where(host: Target) -> str:
+    return f"{host.user}@{host.address} port {host.port}"

@@ -73,6 +73,31 @@ def test_json_has_a_line_for_each_host_and_command(place: Place) -> None:
     ]
 
 
+def test_a_rehearsal_shows_for_each_line_who_would_run_it_and_connects_to_nobody(
+    place: Place, tmp_path: Path
+) -> None:
+    """Also in production, where it asks nothing: there is nothing to confirm."""
+    more = tmp_path / "more"
+    more.write_text("echo three\n")
+    typed = f"echo one\n@h1 echo two\n\\on even\n!include {more}\n".encode()
+    write(place.root, place.sshd, confirm=True)
+    before = logins(place)
+    try:
+        done = place.fab("shell", "--on", "apps", "--dry-run", stdin=typed)
+        as_json = place.fab("shell", "--on", "h1", "--dry-run", "--json", "--sudo", stdin=b"id\n")
+    finally:
+        write(place.root, place.sshd)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        *("4 hosts: h[1-4]", "as the deploy user: echo one"),
+        *("1 host: h1", "as the deploy user: echo two"),
+        *("2 hosts: h[2,4]", "as the deploy user: echo three"),
+    ]
+    (line,) = map(json.loads, as_json.stdout.splitlines())
+    assert line["event"] == "plan" and line["hosts"] == ["h1"] and line["sudo"] is True
+    assert logins(place) == before
+
+
 def test_the_prompt_has_history_and_completion(place: Place) -> None:
     child = talk(place, "--on", "apps")
     child.expect_exact("loop apps (4)> ")

@@ -24,6 +24,13 @@ ROOT = Path(__file__).parents[3]
 NEW, OLD = "20260202T000000Z-0000002", "20260101T000000Z-0000001"
 HOSTS = ["stream1", "stream2", "db1"]
 GROUPS = {"streaming": ["stream1", "stream2"], "database": ["db1"], "zone_a": ["stream1", "db1"]}
+POOLS = {
+    "web": {"kind": "http"},
+    "beat": {"kind": "singleton"},
+    "plays": {"kind": "worker"},
+    "mail": {"kind": "worker"},
+}
+PLANS = ["97a34c80be90", "0123456789ab"]
 TAB_SECONDS = 0.2
 
 
@@ -41,7 +48,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     kept.write_text(json.dumps({"hosts": [{"name": n} for n in HOSTS], "groups": GROUPS}))
     (tmp_path / "dist").mkdir()
     for name in (OLD, NEW):
-        (tmp_path / "dist" / f"{name}.release.json").write_text("{}")
+        (tmp_path / "dist" / f"{name}.release.json").write_text(json.dumps({"processes": POOLS}))
+    plans = tmp_path / ".backline" / "lab" / "plans"
+    plans.mkdir(parents=True)
+    for number, name in enumerate(PLANS, start=1):
+        (plans / f"{name}.json").touch()
+        os.utime(plans / f"{name}.json", (1000 - number, 1000 - number))
     (tmp_path / ".backline" / "lab" / "runs" / "20260303T000000Z-ann-1").mkdir(parents=True)
     monkeypatch.setenv("BACKLINE_ROOT", str(tmp_path))
     monkeypatch.delenv("BACKLINE_ENV", raising=False)
@@ -102,6 +114,24 @@ def tab(bash_script: Path, line: str) -> list[str]:
         ("fab audit --env lab --run 2026", ["20260303T000000Z-ann-1"]),
         ("fab report --env lab late", ["latest"]),
         ("fab provision --playbook pat", ["patch"]),
+        ("fab logs --priority e", ["emerg", "err"]),
+        ("fab patch --reboots ", ["auto", "never", "always"]),
+        ("fab db.backup --kind ", ["full", "diff"]),
+        ("fab db.vacuum --by a", ["age"]),
+        ("fab deploy --by ", ["zone"]),
+        ("fab deploy.plan --unsure=p", ["pause"]),
+        ("fab deploy --env lab --plan ", PLANS),
+        ("fab db.restore --env lab --to ", ["newest"]),
+        ("fab workers.scale pl", ["plays"]),
+        ("fab workers.drain worker1 --pool ", ["mail", "plays"]),
+        ("fab workers.drain s --env lab st", []),
+        ("fab workers.drain --env lab st", ["streaming", "stream1", "stream2"]),
+        ("fab workers.drain --env lab --on stream1 st", []),
+        ("fab drain --env lab d", ["database", "db1"]),  # and not drift, db.status
+        ("fab run st", []),
+        ("fab run uptime --on all --env la", ["lab"]),
+        ("fab run status --wat", []),
+        ("fab status st", []),
         ("fab status --env lab doctor --loc", ["--local"]),
         ("fab nonsense --", ["--help", "--hosts", "--list", "--version"]),
         ("cd /tmp; fab stat", ["status"]),
@@ -112,6 +142,30 @@ def tab(bash_script: Path, line: str) -> list[str]:
 )  # fmt: skip
 def test_bash_completes(root: Path, bash_script: Path, line: str, expected: list[str]) -> None:
     assert tab(bash_script, line) == expected
+
+
+def test_a_word_of_the_task_may_come_or_a_flag(root: Path, bash_script: Path) -> None:
+    seen = tab(bash_script, "fab drain --env lab ")
+    assert seen[:2] == ["all", "streaming"] and "stream1" in seen and "--skip" in seen
+    assert "drain" not in seen and "--env" not in seen
+    assert "stream1" not in tab(bash_script, "fab drain stream2 --env lab ")
+
+
+def test_the_words_that_tab_offers_are_those_that_the_task_takes() -> None:
+    from backline.errors import BacklineError
+    from backline.operations.database import tables
+    from backline.rollout import strategy
+
+    found = cache.tasks()
+    assert set(found["db.vacuum"]["flags"]["--by"]["choices"]) == set(tables.ORDERS)
+    for rule in ("by", "unsure"):
+        words = found["deploy"]["flags"][f"--{rule}"]["choices"]
+        assert words == found["deploy.plan"]["flags"][f"--{rule}"]["choices"] != []
+        for word in words:
+            strategy.read({rule: word})
+        with pytest.raises(BacklineError):
+            strategy.read({rule: "nonsense"})
+    assert found["status"]["flags"]["--env"]["choices"] == []
 
 
 def test_the_variable_names_the_environment(
@@ -222,6 +276,8 @@ def test_tab_puts_it_where_it_belongs(root: Path, tmp_path: Path, shell: str) ->
         "fab status --env lab --on database:zo": "fab status --env lab --on database:zone_a",
         "fab status --env lab --on 'streaming:&zo": "fab status --env lab --on 'streaming:&zone_a'",
         "fab rollback --to 20260101": f"fab rollback --to {OLD}",
+        "fab patch --reboots nev": "fab patch --reboots never",
+        "fab workers.scale pl": "fab workers.scale plays",
     }
     with Terminal(shell, tmp_path) as terminal:
         for keys, expected in typed.items():

@@ -89,6 +89,18 @@ def test_commands_of_a_page_are_taken_by_the_program(page: str) -> None:
         assert not refusal(words), f"{page}: `{shlex.join(words)}`: {refusal(words)}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_hosts_are_upgraded_by_the_command_that_is_there_for_it(page: str) -> None:
+    """`fab patch` asks on which hosts, and confirms their number; the bare playbook takes nearly all."""
+    for words in ours((ROOT / page).read_text(encoding="utf-8")):
+        assert not {"provision", "patch"} <= set(words), f"{page}: `{shlex.join(words)}`"
+
+
+def test_the_readme_shows_how_hosts_are_upgraded_restarted_and_rebooted() -> None:
+    shown = {words[1] for words in ours((ROOT / "README.md").read_text(encoding="utf-8"))}
+    assert {"patch", "restart", "reboot", "drift", "provision"} <= shown
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [

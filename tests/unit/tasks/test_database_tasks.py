@@ -123,6 +123,21 @@ def test_psql_asks_a_standby_and_for_a_write_the_leader(fleet: DataFleet, capsys
     assert "no such table" in capsys.readouterr().err
 
 
+def test_a_rehearsal_of_a_statement_names_the_member_and_asks_nobody(
+    fleet: DataFleet, capsys: Captured
+) -> None:
+    flags = {"command": "delete from plays", "write": True, "dry_run": True}
+    assert call(db.psql, **flags) == 0
+    told = capsys.readouterr().err
+    assert "db1 (db1), database postgres, as backline_writer" in told
+    assert "delete from plays" in told
+    assert call(db.psql, json=True, command="select 1", dry_run=True) == 0
+    (plan,) = records(capsys)
+    assert (plan["event"], plan["member"], plan["role"]) == ("plan", "db3", "backline_reader")
+    assert (plan["host"], plan["database"], plan["command"]) == ("db3", "postgres", "select 1")
+    assert fleet.calls == []
+
+
 def test_a_drill_is_followed(fleet: DataFleet, capsys: Captured) -> None:
     ended = {"running": False, "log": ["== rows"], "cursor": "c", "result": GOOD_JOB}
     fleet.follows = [ended]

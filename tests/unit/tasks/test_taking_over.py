@@ -63,6 +63,98 @@ def test_an_interrupted_run_is_taken_back(fleet: Any, release: str) -> None:
     assert call(tasks.resume) == 1  # nothing is unfinished
 
 
+def reads(fleet: FakeFleet) -> set[tuple[str, str]]:
+    """What hosts were asked: verbs, with their action."""
+    return {(verb, str(fields.get("action", ""))) for _, verb, fields in fleet.calls}
+
+
+def test_a_rehearsal_of_an_abort_says_what_each_host_goes_back_to(
+    fleet: Any, release: str, capsys: Any
+) -> None:  # fmt: skip
+    interrupted(fleet, release)
+    capsys.readouterr()
+    fleet.calls.clear()
+    assert call(tasks.abort, dry_run=True) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "nobody works on it" in told and "3 hosts" in told
+    assert f"stream1: web {release} → {OLD}" in told, told
+    assert f"stream2: web has {OLD} already" in told, told
+    assert reads(fleet) == {("facts", ""), ("lease", "show")} and live(fleet) == {OLD, release}
+    assert call(tasks.abort, dry_run=True, json=True) == 0
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["event"], line["how"], line["holder"]) == ("plan", "abort", None)
+    assert line["hosts"] == ["stream1", "stream2", "worker1"] and line["missing"] == []
+    assert {"host": "stream1", "process": "web", "now": release, "to": OLD} in line["moves"]
+
+
+def test_a_rehearsal_of_a_resume_says_what_each_host_would_get(
+    fleet: Any, release: str, capsys: Any
+) -> None:  # fmt: skip
+    interrupted(fleet, release)
+    fleet.dead.add("worker1")
+    capsys.readouterr()
+    fleet.calls.clear()
+    assert call(tasks.resume, dry_run=True) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"stream1: web has {release} already" in told, told
+    assert f"stream2: web {OLD} → {release}" in told, told
+    assert "without worker1: no answer" in told, told
+    assert reads(fleet) == {("facts", ""), ("lease", "show")} and live(fleet) == {OLD, release}
+
+
+def test_a_rehearsal_refuses_what_the_abort_would_refuse(
+    fleet: Any, release: str, capsys: Any
+) -> None:  # fmt: skip
+    interrupted(fleet, release)
+    fleet.hosts["stream1"].run["ended"] = "new"
+    assert call(tasks.abort, dry_run=True) == 6
+    assert "has ended well on stream1" in capsys.readouterr().err
+
+
+def test_a_rehearsal_in_the_middle_of_a_live_run_names_who_works_on_it(
+    fleet: Any, release: str, capsys: Any
+) -> None:  # fmt: skip
+    """It waits for nobody and tells nobody: the run goes on to its end."""
+    codes: list[int] = []
+
+    def meanwhile(host: str, verb: str) -> None:
+        if verb == "switch" and not codes:
+            codes.append(0)
+            for task in (tasks.abort, tasks.resume, tasks.pause, tasks.promote):
+                codes.append(call(task, dry_run=True))
+            codes.append(call(tasks.pause, dry_run=True, json=True))
+
+    fleet.before_call = meanwhile
+    assert call(deploy, release=release) == 0 and live(fleet) == {release}
+    assert codes[1:] == [0, 0, 0, 0, 0]
+    said = capsys.readouterr()
+    told = " ".join(said.err.split())
+    assert "that run is told, and goes back by itself" in told and "refused (5)" in told
+    assert "would be told: pause, on 3 hosts" in told and "would be told: promote" in told
+    (line,) = map(json.loads, said.out.splitlines())
+    assert (line["event"], line["want"]) == ("plan", "pause") and len(line["hosts"]) == 3
+    assert "want" not in {verb for _, verb, _ in fleet.calls}
+
+
+def test_who_told_a_live_run_something_reads_so_in_json(
+    fleet: Any, release: str, capsys: Any
+) -> None:  # fmt: skip
+    told: list[Any] = []
+
+    def meanwhile(host: str, verb: str) -> None:
+        if verb == "switch" and not told:
+            told.append(None)
+            capsys.readouterr()
+            assert call(tasks.promote, json=True) == 0
+            told.extend(map(json.loads, capsys.readouterr().out.splitlines()))
+
+    fleet.before_call = meanwhile
+    assert call(deploy, release=release) == 0
+    (line,) = told[1:]
+    assert (line["schema_version"], line["event"], line["want"]) == (1, "told", "promote")
+    assert line["hosts"] == ["stream1", "stream2", "worker1"] and line["run"]
+
+
 def test_a_new_deploy_is_refused_until_then(fleet: Any, release: str) -> None:
     interrupted(fleet, release)
     assert call(deploy, release=release) == 6
