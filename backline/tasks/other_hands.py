@@ -72,7 +72,7 @@ def wait(fleet: Environment, hosts: SshFleet, found: Found, may_end: bool = Fals
                 exit_code=Exit.LEASE_HELD,
             )
         time.sleep(POLL_SECONDS)
-    return True
+    return not (may_end and _ended(hosts, found))  # it frees its lease when it ends
 
 
 def who_holds(fleet: Environment, hosts: SshFleet, found: Found) -> Holder | None:

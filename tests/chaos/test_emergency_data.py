@@ -278,6 +278,10 @@ def likes(backed_up: Fleet) -> Iterator[str]:
     words = ("--database", "jukebox", "--write", "--command", delete)
     run("fab", "db.psql", "--env", fleet.env, *words)
     cluster.sql(fleet, "INSERT INTO likes VALUES (1000)")
+    # It takes a minute by itself, and that is what the page says.
+    (segment,) = cluster.sql(fleet, "SELECT pg_walfile_name(pg_switch_wal())")
+    archived = f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver"
+    wait_until("the archive has it", 60, lambda: cluster.sql(fleet, archived) == ["t"], every=1)
     yield moment
     with contextlib.suppress(BacklineError):
         inside(fleet, keeper(fleet), *PROGRAM, "drop", LOOK)

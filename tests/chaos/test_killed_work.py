@@ -16,7 +16,6 @@ from backline.inventory import load
 from backline.lab.machine import podman
 from tests.chaos.started import at, cut_off, dies, held, nothing_left, typed
 from tests.chaos.test_killed import (
-    APP,
     WAYS,
     again,
     not_told_of,
@@ -178,14 +177,11 @@ def test_a_restore_beside_leaves_a_folder_and_the_cluster_as_it_is(fleet: Fleet)
 def test_a_rollback_is_told_of_and_resumed(fleet: Fleet) -> None:
     """tests/rollout kills it at every event; here its terminal goes away."""
     users = sorted({*fleet.hosts("streaming"), *fleet.hosts("worker")})
-    host = fleet.hosts("streaming")[0]
-    before = str(row(fleet, host)["current"])
+    before = str(row(fleet, users[0])["current"])
     release = build(f"2.1.{int(time.time()) % 100000}")
     count = ("--yes", str(len(users)))
     run("fab", "deploy", "--release", release, "--soak", "0", "--env", fleet.env, *count)
-    started = f"systemctl is-active --quiet {APP}-web@{before} && echo it is"
-    words = ("rollback",)
-    cut_off(fleet, "hangup twice", words, lambda: at(fleet, host, started), within=400)
+    cut(fleet, "hangup twice", "rollback", doing="hostctl rollback")
     nothing_left(fleet, 120)
     rows = run("fab", "lock", "--env", fleet.env, "--json", expect=None).lines
     assert any(entry.get("unfinished") or entry["event"] == "unfinished" for entry in rows), rows

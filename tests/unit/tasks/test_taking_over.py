@@ -13,6 +13,8 @@ from test_operator_tasks import OLD, call, deploy, fleet, release, rollback  # n
 
 import backline.tasks.deploy
 import backline.tasks.taking_over as tasks
+from backline.rollout import takeover
+from backline.tasks import other_hands
 
 plan = backline.tasks.deploy.plan_
 
@@ -199,6 +201,24 @@ def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:
 
     fleet.before_call = meanwhile
     assert call(deploy, release=release) == 4 and live(fleet) == {OLD}
+
+
+def test_a_run_that_ended_and_freed_its_lease_between_two_looks_is_not_taken_over(
+    fleet: Any, release: str
+) -> None:  # fmt: skip
+    found: list[Any] = []
+
+    def meanwhile(host: str, verb: str) -> None:
+        if verb == "switch" and not found:
+            found.append(None)
+            names = ("stream1", "stream2", "worker1")
+            statuses = {name: fleet.call(name, "status", {"app": "jukebox"}) for name in names}
+            found.append(takeover.choose(statuses, ""))
+
+    fleet.before_call = meanwhile
+    assert call(deploy, release=release) == 0
+    assert other_hands.wait(fleet, fleet, found[1], may_end=True) is False
+    assert other_hands.wait(fleet, fleet, found[1]) is True, "nobody holds it"
 
 
 def test_a_rollback_in_the_middle_of_a_live_run_says_whose_run_it_is(
