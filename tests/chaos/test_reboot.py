@@ -1,0 +1,85 @@
+"""`fab reboot` of hosts of which some must be there at any time: listeners hear nothing of it."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+import urllib.request
+from collections.abc import Iterable
+
+from backline.lab.machine import podman
+from tests.chaos.test_services import fab, until
+from tests.data import cluster
+from tests.live import Fleet
+
+SIZE = "full"
+BACK_S = 60.0
+
+
+def switched_on(fleet: Fleet, hosts: Iterable[str]) -> dict[str, str]:
+    """When each was, as a text that sorts."""
+    how = ("inspect", "--format", "{{.State.StartedAt}}")
+    return {host: podman(*how, fleet.container(host)).strip() for host in hosts}
+
+
+def well(fleet: Fleet) -> bool:
+    """Whether everything answers, and nobody is held back from serving."""
+    rows = [row for row in fab(fleet, "status", expect=None).lines if "host" in row]
+    away = [row["host"] for row in rows if not row["reachable"] or row["drained"]]
+    known = [fab(fleet, task, expect=None).code for task in ("db.status", "broker.status")]
+    return not away and known == [0, 0]
+
+
+def test_databases_brokers_and_workers_boot_one_by_one_and_who_leads_is_the_last(
+    fleet: Fleet,
+) -> None:
+    hosts = [h for group in ("database", "broker", "worker") for h in fleet.hosts(group)]
+    before, leader = switched_on(fleet, hosts), cluster.leader(fleet)
+    crowd = fleet.crowd(fleet.listener(), rate=20.0)
+    try:
+        fab(fleet, "reboot", "--on", "database:broker:worker")
+    finally:
+        tally = crowd.stop()
+    after = switched_on(fleet, hosts)
+    assert not [host for host in hosts if after[host] == before[host]], "did not boot"
+    *others, last = sorted(fleet.hosts("database"), key=lambda host: after[host])
+    assert last == leader and len(others) == 2
+    assert tally.requests > 100 and not tally.failures, tally.failures
+    until("all is well", BACK_S, lambda: well(fleet), every=3)
+
+
+def test_of_two_edges_one_answers_at_any_time(fleet: Fleet) -> None:
+    edges = fleet.hosts("edge")
+    assert len(edges) > 1, "use the full lab: inv lab.up --size full"
+    before = switched_on(fleet, edges)
+    trust = ssl.create_default_context(cafile=str(fleet.ca))
+    ports = {h.name: h.ports["https"][0] for h in fleet.topology if h.name in edges}
+    looks: list[set[str]] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.2):
+            looks.append({edge for edge, port in ports.items() if _answers(port, trust)})
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    try:
+        fab(fleet, "reboot", "--on", "edge")
+    finally:
+        time.sleep(1)
+        over.set()
+        watching.join()
+    after = switched_on(fleet, edges)
+    assert not [edge for edge in edges if after[edge] == before[edge]], "did not boot"
+    assert all(looks), "nobody answered"
+    assert {len(up) for up in looks} >= {1, 2}, "it was not seen that one was away"
+    until("all is well", BACK_S, lambda: well(fleet), every=3)
+
+
+def _answers(port: int, trust: ssl.SSLContext) -> bool:
+    try:
+        with urllib.request.urlopen(f"https://localhost:{port}/", timeout=2, context=trust) as page:
+            return int(page.status) == 200
+    except OSError:
+        return False
