@@ -1,7 +1,8 @@
 """This host as a member of the database cluster, while it is patched: `database_member.py ACTION …`.
 
-spare [alone]          may this member go? Not while any other is ill, or etcd would lose its majority; a
-                       member that is the only one, if `alone` is said. Prints {leads, candidate, alone}.
+spare [alone|follower] may this member go? Not while any other is ill, or etcd would lose its majority; a
+                       member that is the only one, if `alone` is said; not if it leads among several, with
+                       `follower`. Prints {leads, candidate, alone}.
 restart-etcd [alone]   restarts etcd when every other member of it is healthy, and waits until it votes.
 whole SECONDS [follower]   waits until all are in step; with `follower`, until somebody else leads.
 
@@ -18,6 +19,8 @@ from typing import Any
 
 LEADERS = ("leader", "standby_leader")
 SYNC = ("sync_standby", "quorum_standby")
+LAG_MOST = 1024 * 1024
+"""In bytes: who is further behind than that is no spare, nor does hostctl hand over to it."""
 EVERY = 1.0
 ETCD_WITHIN = 60.0
 
@@ -58,7 +61,7 @@ def ill(status: dict[str, Any]) -> list[str]:
     return found
 
 
-def spare(status: dict[str, Any], outage: bool) -> dict[str, Any]:
+def spare(status: dict[str, Any], outage: bool, follower: bool = False) -> dict[str, Any]:
     """Whether the cluster does without this member. Raises SystemExit."""
     alone = len(status["peers"]) == 1
     if alone and not outage:
@@ -66,9 +69,17 @@ def spare(status: dict[str, Any], outage: bool) -> dict[str, Any]:
             f"{status['name']} is the only database: writes would fail meanwhile. "
             "In a quiet hour: -e patch_outage=true"
         )
-    if wrong := ill(status):
+    wrong = ill(status)
+    for member in status["members"]:
+        lag = member.get("lag")
+        other = member["role"] not in LEADERS and member["name"] != status["name"]
+        if other and not (isinstance(lag, int) and lag <= LAG_MOST):
+            wrong.append(f"{member['name']} is {lag} bytes behind")
+    if wrong:
         sys.exit("with one member less there would be no spare: " + "; ".join(wrong))
     leads = status["leader"] == status["name"]
+    if follower and leads and not alone:
+        sys.exit("it leads by now: the same command has it hand over first")
     candidate = best(status) if leads and not alone else ""
     if leads and not alone and not candidate:
         sys.exit("this member leads, and no synchronous standby can take over")
@@ -122,7 +133,7 @@ def restart_etcd(outage: bool) -> None:
 
 def main(action: str, *words: str) -> None:
     if action == "spare":
-        print(json.dumps(spare(ask(), "alone" in words)))
+        print(json.dumps(spare(ask(), "alone" in words, "follower" in words)))
     elif action == "restart-etcd":
         restart_etcd("alone" in words)
     elif action == "whole":

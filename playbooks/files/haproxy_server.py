@@ -1,8 +1,10 @@
-"""Waits on a balancer until a server is in or out: `haproxy_server.py in|out|spare SERVER SECONDS`.
+"""Waits until a balancer has a server or not: `haproxy_server.py in|out|spare|other|some SERVER SECONDS`.
 
-Out: HAProxy sends it no new request. In: it is UP in every backend that has it. A balancer that does
-not know the server counts as out. Spare: it may leave, because it is out already or another one of
-its backend is UP. Standard library only: it runs on the balancer's host.
+Out: HAProxy sends it no new request. In: it is UP in every backend that has it, or kept out there by
+somebody else (MAINT: a quarantine), which is not ours to end. A balancer that does not know the server
+counts as out. Other: another one of each of its backends is UP. Spare: it may leave, because it is out
+already or there is another one. Some: one of SERVER, several with commas, is UP.
+Standard library only: it runs on the balancer's host.
 """
 
 from __future__ import annotations
@@ -36,14 +38,23 @@ def states(stat: str) -> dict[str, dict[str, str]]:
 
 def reached(wanted: str, server: str, backends: dict[str, dict[str, str]]) -> bool:
     """True when every backend agrees. `UP 1/2` is on its way down and still gets requests."""
-    mine = [servers for servers in backends.values() if server in servers]
+    if wanted == "some":
+        return any(_all_say(name, ("UP",), backends) for name in server.split(","))
     if wanted == "in":
-        return bool(mine) and all(servers[server] == "UP" for servers in mine)
+        return _all_say(server, ("UP", "MAINT"), backends)
+    mine = [servers for servers in backends.values() if server in servers]
     out = [not servers[server].startswith(("UP", "no check")) for servers in mine]
     if wanted == "out":
         return all(out)
     others = [any(servers[name] == "UP" for name in servers if name != server) for servers in mine]
+    if wanted == "other":
+        return all(others)
     return all(one_out or other for one_out, other in zip(out, others, strict=True))
+
+
+def _all_say(server: str, words: tuple[str, ...], backends: dict[str, dict[str, str]]) -> bool:
+    said = [servers[server] for servers in backends.values() if server in servers]
+    return bool(said) and all(status in words for status in said)
 
 
 def main(wanted: str, server: str, seconds: str) -> None:

@@ -124,12 +124,27 @@ def test_a_database_goes_when_the_others_are_whole(over: Any, said: Any) -> None
             {"members": [HEALTHY[0], {**HEALTHY[2], "name": "db2"}, HEALTHY[2]]},
             "no synchronous standby",
         ),
+        (
+            {"members": [*HEALTHY[:2], {**HEALTHY[2], "lag": 1 << 30}]},
+            "db3 is 1073741824 bytes behind",
+        ),
+        (
+            {"members": [*HEALTHY[:2], {**HEALTHY[2], "lag": "unknown"}]},
+            "db3 is unknown bytes behind",
+        ),
         (ALONE, "patch_outage"),
     ],
 )
 def test_a_database_stays_when_there_would_be_no_spare(over: Any, why: str) -> None:
     with pytest.raises(SystemExit, match=why):
         MEMBER.spare(cluster(**over), False)
+
+
+def test_a_database_that_leads_again_does_not_boot() -> None:
+    with pytest.raises(SystemExit, match="leads by now"):
+        MEMBER.spare(cluster(), False, True)
+    assert MEMBER.spare(cluster(name="db3"), False, True)["leads"] is False
+    assert MEMBER.spare(cluster(**ALONE), True, True)["alone"] is True
 
 
 def test_the_only_database_goes_when_an_outage_is_accepted() -> None:
@@ -177,6 +192,8 @@ streaming,BACKEND,5,UP,
     [
         ("in", "UP", "UP", True),
         ("in", "UP 1/2", "UP", False),
+        ("in", "MAINT", "UP", True),
+        ("in", "NOLB", "UP", False),
         ("out", "NOLB", "UP", True),
         ("out", "DRAIN", "UP", True),
         ("out", "UP 1/2", "UP", False),
@@ -184,6 +201,9 @@ streaming,BACKEND,5,UP,
         ("spare", "UP", "NOLB", False),
         ("spare", "UP", "DOWN", False),
         ("spare", "NOLB", "DOWN", True),
+        ("other", "NOLB", "UP", True),
+        ("other", "NOLB", "NOLB", False),
+        ("other", "NOLB", "MAINT", False),
     ],
 )
 def test_the_last_server_that_is_up_may_not_leave(
@@ -191,6 +211,12 @@ def test_the_last_server_that_is_up_may_not_leave(
 ) -> None:
     backends = HAPROXY.states(STAT.format(sessions=0, one=one, two=two))
     assert HAPROXY.reached(wanted, "stream1", backends) is reached
+
+
+def test_a_balancer_has_somebody_when_one_of_several_is_up() -> None:
+    for one, two, some in (("NOLB", "UP", True), ("UP", "MAINT", True), ("MAINT", "DOWN", False)):
+        backends = HAPROXY.states(STAT.format(sessions=0, one=one, two=two))
+        assert HAPROXY.reached("some", "stream1,stream2,stream9", backends) is some
 
 
 def test_a_server_that_the_balancer_does_not_know_is_out_and_not_in() -> None:
