@@ -40,13 +40,15 @@ def in_patch_order(
 ) -> list[str]:
     """`hosts` by the last of `kinds` that they are of, zone by zone; those of no kind first.
 
-    `leaders` are the last of their kind: others are patched before one of them takes over.
+    `leaders` are the last of their kind: others are patched before one of them takes over. Before all of its
+    kind comes a host on which an earlier run ended half way: nobody else may leave as long as it is so.
     """
 
-    def rank(host: str) -> tuple[int, bool, str, str]:
+    def rank(host: str) -> tuple[int, bool, bool, str, str]:
         mine = [kinds.index(kind) for kind in kinds if host in groups.get(kind, [])]
         zone = str(hostvars[host].get("zone", ""))
-        return (max(mine, default=-1), host in leaders, zone, host)
+        left = hostvars[host].get("__patch_left", {}).get("rc") == 0
+        return (max(mine, default=-1), not left, host in leaders, zone, host)
 
     return sorted(hosts, key=rank)
 

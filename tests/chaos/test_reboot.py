@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterable
 
 from backline.lab.machine import podman
+from tests.chaos.started import at
 from tests.chaos.test_services import fab, until
 from tests.data import cluster
 from tests.live import Fleet
@@ -83,3 +84,67 @@ def _answers(port: int, trust: ssl.SSLContext) -> bool:
             return int(page.status) == 200
     except OSError:
         return False
+
+
+# What would take too many away is refused, and nothing is touched.
+
+
+def refused(fleet: Fleet, host: str, *words: str) -> str:
+    """What is said; the host has not been marked as one that somebody works on, nor switched off."""
+    before = switched_on(fleet, [host])
+    answer = fab(fleet, *words, "--on", host, expect=None)
+    assert answer.code == 1, answer.out
+    assert at(fleet, host, "cat /var/lib/backline/upkeep /run/backline/drain 2>/dev/null") == ""
+    assert switched_on(fleet, [host]) == before
+    return " ".join(f"{answer.out} {answer.err}".split())
+
+
+def test_the_last_edge_that_answers_does_not_boot(fleet: Fleet) -> None:
+    first, second = fleet.hosts("edge")
+    keeps = "systemctl is-active keepalived"
+    before = at(fleet, first, keeps)
+    at(fleet, second, "systemctl stop haproxy")
+    try:
+        answer = fab(fleet, "reboot", "--on", first, expect=None)
+        said = " ".join(f"{answer.out} {answer.err}".split())
+        assert answer.code == 1 and "no other edge host answers and serves" in said
+        assert at(fleet, first, keeps) == before
+    finally:
+        at(fleet, second, "systemctl start haproxy")
+    fab(fleet, "reboot", "--on", first)
+    until("all is well", BACK_S, lambda: well(fleet), every=3)
+
+
+def test_nobody_else_may_be_at_work_on_another_database(fleet: Fleet) -> None:
+    first, second, _ = fleet.hosts("database")
+    mark = "/var/lib/backline/upkeep"
+    at(fleet, first, f"echo patch-of-somebody > {mark}")
+    try:
+        said = refused(fleet, second, "restart")
+        assert f"{first}: somebody is at work there" in said and "patch-of-somebody" in said
+    finally:
+        at(fleet, first, f"rm -f {mark}")
+
+
+def test_a_database_is_not_touched_while_a_host_does_not_answer_whose_clients_it_has(
+    fleet: Fleet,
+) -> None:
+    silent, host = fleet.hosts("streaming")[0], fleet.hosts("database")[0]
+    at(fleet, silent, "systemctl stop ssh")
+    try:
+        assert f"no answer of {silent}" in refused(fleet, host, "restart")
+    finally:
+        at(fleet, silent, "systemctl start ssh")
+
+
+def test_a_host_that_somebody_drained_is_restarted_and_stays_drained(fleet: Fleet) -> None:
+    host = fleet.hosts("streaming")[0]
+    fab(fleet, "drain", host, "--message", "mine")
+    try:
+        fab(fleet, "restart", "--on", host)
+        (row,) = [r for r in fab(fleet, "status", "--on", host, expect=None).lines if "host" in r]
+        assert row["drained"] and row["upkeep"] is None
+        assert not str(row["drained_by"]).startswith("patch-")
+    finally:
+        fab(fleet, "undrain", host)
+    until("all is well", BACK_S, lambda: well(fleet), every=3)

@@ -74,11 +74,15 @@ def test_hosts_are_patched_kind_by_kind_and_zone_by_zone() -> None:
 
 def test_who_leads_is_patched_last_of_its_kind() -> None:
     groups = {"database": ["db1", "db2", "db3"], "broker": ["b1"], "worker": ["b1"]}
-    hostvars: dict[str, dict[str, str]] = {host: {} for host in ("db1", "db2", "db3", "b1")}
+    hostvars: dict[str, dict[str, Any]] = {host: {} for host in ("db1", "db2", "db3", "b1")}
     kinds = ["worker", "broker", "database"]
     hosts = ["db1", "db2", "db3", "b1"]
     order = PATCHING.in_patch_order(hosts, hostvars, groups, kinds, ["db1"])
     assert order == ["b1", "db2", "db3", "db1"]
+    hostvars["db3"]["__patch_left"] = {"rc": 0}
+    hostvars["db2"]["__patch_left"] = {"rc": 1}
+    order = PATCHING.in_patch_order(hosts, hostvars, groups, kinds, ["db1"])
+    assert order == ["b1", "db3", "db2", "db1"], "where an earlier run ended half way comes first"
 
 
 def cluster(**over: Any) -> dict[str, Any]:
