@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from backline.rollout.events import Report
     from backline.rollout.lease import Run
     from backline.transport.fleet import SshFleet
+    from backline.transport.port import Answer
 
 GROUP = "worker"
 ON_HELP = "which hosts, an Ansible pattern (default: all worker hosts)"
@@ -112,8 +113,8 @@ def scale(
         fab workers.scale worker-plays --children 6 --env lab --on worker2
         fab workers.scale worker-plays --reset --env lab
     """
-    from backline.operations.workers import pools
     from backline.operations.workers import scale as scaling
+    from backline.rollout.lease import let_nobody_work
     from backline.tasks.deploy import the_app
 
     if reset == bool(children) or children < 0:
@@ -123,14 +124,16 @@ def scale(
     names = hosts_of(fleet, on)
     with reach(fleet) as hosts:
         name = app or the_app(hosts, names)
-        view = pools.collect(hosts, name, names)
+        view, leases = _seen(hosts, name, names)
         plan = scaling.plan(view, name, pool, _having(view, pool, names, on), children or None)
         _show_scale(plan, json)
         if dry_run or not plan.pools:
             return
         chosen = [found.host for found in plan.pools]
+        let_nobody_work({host: leases[host] for host in chosen})
+        fences = {host: int(leases[host]["fence"]) for host in chosen}
         confirm(fleet, len(chosen), yes, json)
-        run, fences = new_run(name, message), _fences(hosts, name, chosen)
+        run = new_run(name, message)
         with _narrated(run, chosen, json) as report:
             scaling.carry_out(hosts, plan, fences, run, operator.clock(), report, float(timeout))
     end("scaled", chosen, json)
@@ -205,10 +208,22 @@ def _having(view: View, pool: str, names: list[str], on: str) -> list[str]:
     return [name for name in names if name in having or name in view.silent] or names
 
 
-def _fences(hosts: SshFleet, app: str, names: list[str]) -> dict[str, int]:
-    """The fencing tokens that the hosts have seen last."""
-    shown = {host: hosts.call(host, "lease", {"app": app, "action": "show"}) for host in names}
-    return {host: int(answer["fence"]) for host, answer in shown.items()}
+def _seen(hosts: SshFleet, app: str, names: list[str]) -> tuple[View, dict[str, Answer]]:
+    """The pools, and each host's lease and fence from just before: of a run in between, the fence tells."""
+    from dataclasses import replace
+
+    from backline.operations.workers import pools
+
+    show = {"app": app, "action": "show"}
+    leases = hosts.each(
+        names, lambda host: hosts.call(host, "lease", show), deadline=pools.DEADLINE
+    )
+    view = pools.collect(hosts, app, names)
+    silent = {host: found.error.message for host, found in leases.items() if found.error}
+    return (
+        replace(view, silent={**silent, **view.silent}),
+        {host: found.value for host, found in leases.items() if found.value},
+    )
 
 
 @contextmanager

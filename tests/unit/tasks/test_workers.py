@@ -19,6 +19,7 @@ from backline.inventory import Environment, Host
 from backline.tasks import jobs, workers
 from backline.transport.port import HostError
 
+NEW = "20261123T190500Z-9a2b3c4"
 GROUPS = {"edge": EDGES, "streaming": SERVING, "worker": ("worker1",), "broker": BROKERS}
 
 
@@ -129,6 +130,31 @@ def test_a_pool_that_rests_is_told_and_not_started(fleet: ServiceFleet) -> None:
     fleet.hosts["worker1"].running["plays"] = set()
     assert call(workers.scale, pool="plays", children=5, yes=1) == 0
     assert fleet.children == {"worker1": 5} and not fleet.hosts["worker1"].running["plays"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_deploy_that_ends_while_the_question_waits_is_not_undone(
+    fleet: ServiceFleet, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """`begun`: it was at work already when the pools were looked at."""
+    worker = fleet.hosts["worker1"]
+    deploy = {"app": "jukebox", "run": "deploy-1", "token": worker.fence + 1, "lifetime": 60}
+
+    def take() -> None:
+        fleet.call("worker1", "lease", {**deploy, "action": "take"})
+
+    def waits(*_: Any, **__: Any) -> None:
+        if not begun:
+            take()
+        worker.live, worker.running = {"plays": NEW, "beat": NEW}, {"plays": {NEW}, "beat": {NEW}}
+        fleet.call("worker1", "lease", {**deploy, "action": "release"})
+
+    monkeypatch.setattr(workers, "confirm", waits)
+    if begun:
+        take()
+    assert call(workers.scale, pool="plays", children=5) == 5
+    assert fleet.children == {"worker1": 2}
+    assert not {"scale", "stop", "start"} & {verb for _, verb, _ in fleet.calls}
 
 
 @pytest.mark.parametrize(
