@@ -52,14 +52,19 @@ def drain(view: View, hosts: Iterable[str], serving: Collection[str], outage: bo
     """
     leaving = tuple(hosts)
     if not outage:
-        guard(view.balancers, leaving, serving)
+        guard(view.balancers, leaving, serving, view.statuses)
     return _plan(view, leaving, serving)
 
 
-def guard(balancers: Balancers, leaving: Collection[str], serving: Collection[str]) -> None:
+def guard(
+    balancers: Balancers,
+    leaving: Collection[str],
+    serving: Collection[str],
+    statuses: Mapping[str, Answer],
+) -> None:
     """Raises BacklineError (6) unless each balancer has another host that is up.
 
-    Where there is no balancer, the inventory has to have another host that serves.
+    Where no balancer is asked, another host that serves has to answer, and not be drained.
     """
     lonely = [
         f"{balancer} has nobody else who is up in its backend {backend}"
@@ -67,7 +72,8 @@ def guard(balancers: Balancers, leaving: Collection[str], serving: Collection[st
         for backend, servers in backends.items()
         if _last(servers, leaving)
     ]
-    if not balancers and set(leaving) & set(serving) and set(serving) <= set(leaving):
+    there = {host: "up" for host in serving if host in statuses and not statuses[host]["drained"]}
+    if not balancers and _last(there, leaving):
         lonely = ["no other host serves listeners"]
     if lonely:
         raise BacklineError(

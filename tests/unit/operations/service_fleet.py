@@ -42,6 +42,7 @@ class ServiceFleet(FakeFleet):
             host.running = {process: {OLD} for process in processes}
             hosts.append(host)
         super().__init__(hosts, FakeClock())
+        self.edges: tuple[str, ...] = EDGES
         self.slow = {"edge2": 3}
         self.up = dict.fromkeys(SERVING, True)
         self.out: list[str] = []
@@ -134,7 +135,7 @@ class ServiceFleet(FakeFleet):
     def see(self, *hosts: str) -> look.View:
         serving = set(hosts) & set(SERVING)
         return look.collect(
-            self, "jukebox", hosts, SERVING if serving else (), EDGES if serving else ()
+            self, "jukebox", hosts, SERVING if serving else (), self.edges if serving else ()
         )
 
     def drain(self, *hosts: str, outage: bool = False, timeout: float = 60.0) -> list[Event]:

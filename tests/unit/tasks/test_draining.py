@@ -100,3 +100,9 @@ def test_a_host_that_is_silent_is_named_with_its_reason(
         err = capsys.readouterr().err
         assert "1 of 1 host did not answer" in err and "stream1: " in err
         assert "no app" not in err
+
+
+def test_without_any_edge_the_last_one_is_refused_too(fleet: ServiceFleet) -> None:
+    assert call(draining.drain, on="stream1", yes=1, skip="edge") == 0
+    assert call(draining.drain, on="stream2", yes=1, skip="edge") == 6
+    assert not fleet.hosts["stream2"].drained
