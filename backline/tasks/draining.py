@@ -115,7 +115,7 @@ def undrain(
     check(timeout)
     fleet = environment(env)
     with reach(fleet) as hosts:
-        view, chosen = _seen(fleet, hosts, on, app, skip)
+        view, chosen = _seen(fleet, hosts, on, app, skip, everybody=True)
         plan = judge.undrain(view, chosen, fleet.groups.get("streaming", ()))
         _show(plan, "undrain", json)
         if dry_run:
@@ -156,9 +156,9 @@ def _interrupted(work: Drain) -> Iterator[None]:
 
 
 def _seen(
-    fleet: Environment, hosts: SshFleet, on: str, app: str, skip: str
+    fleet: Environment, hosts: SshFleet, on: str, app: str, skip: str, everybody: bool = False
 ) -> tuple[View, list[str]]:
-    """What is there, and which hosts were meant."""
+    """What is there, and which hosts were meant. `everybody` is asked for who is in quarantine."""
     from backline import selection
     from backline.operations.drain import look
     from backline.tasks.deploy import the_app
@@ -172,7 +172,7 @@ def _seen(
         hosts,
         app or the_app(hosts, list(chosen)),
         chosen,
-        serving if concerned else (),
+        fleet.hosts if everybody else serving if concerned else (),
         [name for name in balancers if concerned and name not in left_out],
     )
     return view, chosen

@@ -169,6 +169,8 @@ def drain(
 ) -> None:
     """Let pools finish their jobs and stop, until --undo, a deploy or a reboot; the host stays in service.
 
+    --undo is refused (6) for a host in quarantine, as fab undrain is.
+
     Examples:
         fab workers.drain worker1 --env lab --pool worker-plays
         fab workers.drain worker1 --env lab --undo
@@ -181,8 +183,11 @@ def drain(
     fleet = environment(env)
     chosen = selection.select(fleet, on)
     with reach(fleet) as hosts:
-        view = look.collect(hosts, app or the_app(hosts, chosen), chosen, (), ())
+        others = fleet.hosts if undo else ()  # they know who is in quarantine
+        view = look.collect(hosts, app or the_app(hosts, chosen), chosen, others, ())
         plan = judge.pools(view, chosen, pool)
+        if undo:
+            judge.refuse_quarantined(view, chosen)
         _show_drain(plan, undo, json)
         if dry_run:
             return

@@ -94,6 +94,12 @@ def _last(servers: Mapping[str, str], leaving: Collection[str]) -> bool:
 def undrain(view: View, hosts: Iterable[str], serving: Collection[str]) -> Plan:
     """Who comes back. Raises BacklineError (6) for a host in quarantine."""
     coming = tuple(hosts)
+    refuse_quarantined(view, coming)
+    return _plan(view, coming, serving)
+
+
+def refuse_quarantined(view: View, coming: Collection[str]) -> None:
+    """Raises BacklineError (6) for a host in quarantine: the others know of it, it may not."""
     known = _quarantined(view.statuses.values())
     away = {host: str(known[host].get("why")) for host in coming if host in known}
     kept = {
@@ -111,7 +117,6 @@ def undrain(view: View, hosts: Iterable[str], serving: Collection[str]) -> Plan:
             hint="fab deploy.catchup brings it to the release of the others, and back",
             exit_code=Exit.GUARD_REFUSED,
         )
-    return _plan(view, coming, serving)
 
 
 def pools(view: View, hosts: Iterable[str], name: str) -> Plan:

@@ -106,3 +106,15 @@ def test_without_any_edge_the_last_one_is_refused_too(fleet: ServiceFleet) -> No
     assert call(draining.drain, on="stream1", yes=1, skip="edge") == 0
     assert call(draining.drain, on="stream2", yes=1, skip="edge") == 6
     assert not fleet.hosts["stream2"].drained
+
+
+def test_a_worker_in_quarantine_stays_away_though_only_others_know(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    worker = fleet.hosts["worker1"]
+    fleet.hosts["stream2"].quarantine = {"worker1": {"why": "unhealthy", "at": 1}}
+    worker.drained, worker.running = True, {"plays": set(), "beat": set()}
+    fleet.dead = {"stream1"}
+    assert call(draining.undrain, on="worker1", yes=1) == 6
+    assert "worker1 is in quarantine: unhealthy" in capsys.readouterr().err
+    assert worker.drained and worker.running == {"plays": set(), "beat": set()}

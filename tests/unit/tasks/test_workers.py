@@ -182,6 +182,16 @@ def test_pools_rest_and_start_again_and_the_host_stays(fleet: ServiceFleet) -> N
     assert call(workers.drain, on="stream1", yes=1) == 1, "it has no pool"
 
 
+def test_pools_of_a_host_in_quarantine_are_not_started(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.hosts["stream1"].quarantine = {"worker1": {"why": "unhealthy", "at": 1}}
+    assert call(workers.drain, on="worker1", yes=1) == 0
+    assert call(workers.drain, on="worker1", undo=True, yes=1) == 6
+    assert "fab deploy.catchup" in capsys.readouterr().err
+    assert fleet.hosts["worker1"].running == {"plays": set(), "beat": set()}
+
+
 def test_dead_letters_are_shown_and_stay(fleet: ServiceFleet, capsys: Captured) -> None:
     assert call(jobs.dead, json=True, task="music.mail") == 0
     found = records(capsys)
