@@ -187,6 +187,28 @@ def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:
     assert [what for what, _ in said] == ["pause", "promote"]
 
 
+@pytest.mark.parametrize("dead_at", ["want", "lease"])
+@pytest.mark.parametrize("task", [tasks.pause, tasks.abort])
+def test_a_run_that_no_host_told_of_it_was_not_told(
+    fleet: Any, release: str, capsys: Any, task: Any, dead_at: str
+) -> None:  # fmt: skip
+    interrupted(fleet, release)
+    run = fleet.hosts["stream1"].run["run"]
+    held = {"app": "jukebox", "run": run, "token": 9, "holder": "bob@desk", "lifetime": 60}
+    fleet.call("stream1", "lease", {**held, "action": "take"})
+    looks: list[str] = []
+
+    def cut(host: str, verb: str) -> None:
+        looks.extend([verb] if verb == "lease" and host == "stream1" else [])
+        if verb == dead_at and (verb == "want" or len(looks) > (task is tasks.pause)):
+            fleet.dead = set(fleet.hosts)
+
+    fleet.before_call = cut
+    capsys.readouterr()
+    assert call(task) == 1
+    assert "the run was not told" in capsys.readouterr().err
+
+
 def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:
     told: list[int] = []
 
