@@ -126,7 +126,8 @@ def scale(
         name = app or the_app(hosts, names)
         view, leases = _seen(hosts, name, names)
         plan = scaling.plan(view, name, pool, _having(view, pool, names, on), children or None)
-        _show_scale(plan, json)
+        resting = [found.host for found in view.pools if found.process == pool and found.rests]
+        _show_scale(plan, resting, json)
         if dry_run or not plan.pools:
             return
         chosen = [found.host for found in plan.pools]
@@ -258,7 +259,7 @@ def _narrated(run: Run, chosen: list[str], as_json: bool) -> Iterator[Report]:
             ) from None
 
 
-def _show_scale(plan: ScalePlan, as_json: bool) -> None:
+def _show_scale(plan: ScalePlan, resting: list[str], as_json: bool) -> None:
     from backline import console
 
     if as_json:
@@ -266,11 +267,14 @@ def _show_scale(plan: ScalePlan, as_json: bool) -> None:
         return
     out = console.console()
     for pool in plan.pools:
-        jobs_now = f", {len(pool.running)} of its jobs are finished first" if pool.running else ""
-        text = (
-            f"{pool.host} {pool.process}: {pool.children} → {plan.wanted(pool)} at once{jobs_now}"
-        )
+        more = f", {len(pool.running)} of its jobs are finished first" if pool.running else ""
+        if pool.active != "active" and not pool.rests:
+            more = f"; it is {pool.active}, and started"
+        text = f"{pool.host} {pool.process}: {pool.children} → {plan.wanted(pool)} at once{more}"
         out.print(f"  {text}", markup=False)
+    for host in resting:
+        undo = f"fab workers.drain {host} --pool {plan.process} --undo"
+        out.print(f"  {host} {plan.process} rests: {undo}", markup=False)
     if not plan.pools:
         out.print(f"{plan.process} has that many already", markup=False)
 

@@ -126,10 +126,25 @@ def test_a_scale_that_was_cut_off_is_ended_by_the_same_command(fleet: ServiceFle
     assert verbs == ["scale", "stop", "start", "check"]
 
 
-def test_a_pool_that_rests_is_told_and_not_started(fleet: ServiceFleet) -> None:
+def test_a_scale_that_was_cut_off_before_the_start_is_ended_by_the_same_command(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.children, fleet.cut = {"worker1": 5}, True
+    fleet.hosts["worker1"].running["plays"] = set()
+    assert call(workers.scale, pool="plays", children=5, yes=1) == 0
+    assert fleet.hosts["worker1"].running["plays"] == {OLD} and fleet.leased() == []
+    assert "it is inactive, and started" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [2, 5])
+def test_a_pool_that_rests_is_told_and_not_started(
+    fleet: ServiceFleet, capsys: Captured, before: int
+) -> None:
+    fleet.children = {"worker1": before}
     fleet.hosts["worker1"].running["plays"] = set()
     assert call(workers.scale, pool="plays", children=5, yes=1) == 0
     assert fleet.children == {"worker1": 5} and not fleet.hosts["worker1"].running["plays"]
+    assert "fab workers.drain worker1 --pool plays --undo" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("begun", [False, True])
