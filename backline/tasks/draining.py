@@ -82,7 +82,7 @@ def drain(
         _show(plan, "drain", json)
         if dry_run:
             return
-        confirm(fleet, len(plan.hosts), yes, json)
+        ask(fleet, view, plan, yes, json)
         with at_work(hosts, plan, message, timeout, json) as work:
             work.out(fleet.groups.get("streaming", ()), outage)
     end("drained", plan.hosts, json)
@@ -120,10 +120,19 @@ def undrain(
         _show(plan, "undrain", json)
         if dry_run:
             return
-        confirm(fleet, len(plan.hosts), yes, json)
+        ask(fleet, view, plan, yes, json)
         with at_work(hosts, plan, message, timeout, json) as work:
             work.back()
     end("undrained", plan.hosts, json)
+
+
+def ask(fleet: Environment, view: View, plan: Plan, yes: int, as_json: bool) -> None:
+    """The question. Raises BacklineError (5) first when a run is at work: it may end while the question
+    waits, and the plan is of what was there before."""
+    from backline.rollout.lease import let_nobody_work
+
+    let_nobody_work({host: view.statuses[host] for host in plan.fences})
+    confirm(fleet, len(plan.hosts), yes, as_json)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from invoke.context import Context
 
 from backline.errors import BacklineError, Exit
 from backline.tasks import jobs, operator
-from backline.tasks.draining import at_work, check, end
+from backline.tasks.draining import ask, at_work, check, end
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
@@ -192,7 +192,7 @@ def drain(
         _show_drain(plan, undo, json)
         if dry_run:
             return
-        confirm(fleet, len(plan.hosts), yes, json)
+        ask(fleet, view, plan, yes, json)
         with at_work(hosts, plan, message, timeout, json) as work:
             work.back() if undo else work.out((), outage=True)
     end("started" if undo else "stopped", plan.hosts, json)
