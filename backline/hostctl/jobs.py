@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
-from . import commands, listener, record, scale, settings, state, units
+from . import commands, journal, listener, record, scale, settings, state, units
 from .celery_program import MARK
+from .drain import FLAG
 from .errors import HostctlError, UsageError
 from .host import Host
 from .names import Request
@@ -123,12 +124,33 @@ def _status(host: Host, app: App, found: list[Pool], patience: float) -> dict[st
                 "children": int(pool.process.parameters.get("concurrency") or 1),
                 "inventory": scale.inventory(host, app.name, pool.process.name),
                 "answer": nodes.get(pool.node),
+                "rests": running[pool.node] != "active" and _rests(host, app, pool),
             }
             for pool in found
         ],
         "singletons": _singletons(host, app),
         "trouble": trouble,
     }
+
+
+def _rests(host: Host, app: App, pool: Pool) -> bool:
+    """Whether a pool was stopped to stay so: by a run that did not scale it, or with the host drained."""
+    if host.path(FLAG).exists():
+        return True
+    name, stopped_by = pool.process.name, None
+    for entry in journal.newest(host, app.name, name):
+        verb, run = entry.get("verb"), entry.get("run")
+        if entry.get("process") != name:
+            continue
+        if stopped_by is None:
+            if entry.get("release") != pool.release or verb not in ("start", "stop"):
+                continue
+            if verb == "start":
+                return False
+            stopped_by = run
+        elif verb == "scale" and run == stopped_by:
+            return False
+    return stopped_by is not None
 
 
 def _singletons(host: Host, app: App) -> list[dict[str, object]]:

@@ -151,6 +151,30 @@ def refuse_back(found: Found, statuses: Mapping[str, Mapping[str, Any]]) -> None
         )
 
 
+def require_returned(found: Found, statuses: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises BacklineError unless a run that has ended by itself left its hosts what they had: 6 when
+    they have its release, 3 when it cannot be said of all."""
+    runs = {host: status.get("run") or {} for host, status in statuses.items()}
+    endings = {host: run["ended"] for host, run in runs.items() if run.get("run") == found.run}
+    if endings and set(endings.values()) == {"new"}:
+        raise BacklineError(
+            f"run {found.run} had ended with the new release before it heard of this",
+            hosts=endings,
+            state="nothing was taken back",
+            hint="fab rollback goes back everywhere",
+            exit_code=Exit.GUARD_REFUSED,
+        )
+    refuse_back(found, statuses)
+    away = [host for host in found.plan.hosts if endings.get(host) not in ("old", "refused")]
+    if away:
+        raise BacklineError(
+            f"run {found.run} has ended, and not all of its hosts say that they have what they had",
+            hosts=away,
+            hint="fab status shows the fleet",
+            exit_code=Exit.MIXED,
+        )
+
+
 def moves(found: Found, statuses: Mapping[str, Mapping[str, Any]], back: bool) -> list[Move]:
     """What becomes of every process of the run, in the order of its plan, when it goes on or `back`."""
     plan, made = found.plan, []

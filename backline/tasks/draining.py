@@ -82,7 +82,7 @@ def drain(
         _show(plan, "drain", json)
         if dry_run:
             return
-        confirm(fleet, len(plan.hosts), yes, json)
+        ask(fleet, view, plan, yes, json)
         with at_work(hosts, plan, message, timeout, json) as work:
             work.out(fleet.groups.get("streaming", ()), outage)
     end("drained", plan.hosts, json)
@@ -115,15 +115,24 @@ def undrain(
     check(timeout)
     fleet = environment(env)
     with reach(fleet) as hosts:
-        view, chosen = _seen(fleet, hosts, on, app, skip)
+        view, chosen = _seen(fleet, hosts, on, app, skip, everybody=True)
         plan = judge.undrain(view, chosen, fleet.groups.get("streaming", ()))
         _show(plan, "undrain", json)
         if dry_run:
             return
-        confirm(fleet, len(plan.hosts), yes, json)
+        ask(fleet, view, plan, yes, json)
         with at_work(hosts, plan, message, timeout, json) as work:
             work.back()
     end("undrained", plan.hosts, json)
+
+
+def ask(fleet: Environment, view: View, plan: Plan, yes: int, as_json: bool) -> None:
+    """The question. Raises BacklineError (5) first when a run is at work: it may end while the question
+    waits, and the plan is of what was there before."""
+    from backline.rollout.lease import let_nobody_work
+
+    let_nobody_work({host: view.statuses[host] for host in plan.fences})
+    confirm(fleet, len(plan.hosts), yes, as_json)
 
 
 @contextmanager
@@ -156,9 +165,9 @@ def _interrupted(work: Drain) -> Iterator[None]:
 
 
 def _seen(
-    fleet: Environment, hosts: SshFleet, on: str, app: str, skip: str
+    fleet: Environment, hosts: SshFleet, on: str, app: str, skip: str, everybody: bool = False
 ) -> tuple[View, list[str]]:
-    """What is there, and which hosts were meant."""
+    """What is there, and which hosts were meant. `everybody` is asked for who is in quarantine."""
     from backline import selection
     from backline.operations.drain import look
     from backline.tasks.deploy import the_app
@@ -172,7 +181,7 @@ def _seen(
         hosts,
         app or the_app(hosts, list(chosen)),
         chosen,
-        serving if concerned else (),
+        fleet.hosts if everybody else serving if concerned else (),
         [name for name in balancers if concerned and name not in left_out],
     )
     return view, chosen

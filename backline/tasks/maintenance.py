@@ -11,6 +11,7 @@ from invoke.context import Context
 from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator
+from backline.tasks.command import say
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
@@ -54,7 +55,7 @@ def on(
     """Show listeners a page instead of the application, at once and on all edges, until maintenance.off.
 
     Health checks go on telling the truth, downloads under way go on, and the page stays over reloads and
-    reboots of an edge. Exit 3 when some edges did it and some did not.
+    reboots of an edge. Exit 3 when some edges show it in the end and some do not.
 
     Examples:
         fab maintenance.on --env lab --message 'We move to new disks.' --until 90m --dry-run
@@ -109,7 +110,8 @@ def off(
 ) -> None:
     """Let listeners have the application again, on all edges.
 
-    Exit 3 when some edges did it and some did not: the same command again.
+    Exit 3 when some edges show the page in the end and some do not: the same command again. An edge that
+    is skipped keeps the page: the same without --skip when it is back.
 
     Examples:
         fab maintenance.off --env lab
@@ -188,12 +190,30 @@ def _switch(
         maintenance.require(maintenance.collect(hosts, names))
         confirm(fleet, len(names), yes, as_json, touched=touched)
         maintenance.switch(hosts, names, {**who, **fields})
-        edges = maintenance.collect(hosts, names)
+        seen = maintenance.collect(hosts, _edges(fleet, ""))
+    edges = [edge for edge in seen if edge.host in names or edge.error is None]
     if as_json:
         for edge in edges:
             console.line(edge.as_json())
     else:
         console.show_maintenance(edges)
+    skipped = [edge.host for edge in seen if edge.host not in names]
+    if skipped:
+        say(f"{', '.join(skipped)} was skipped, and comes back as it was")
+        say("then: the same command without --skip; fab maintenance shows all edges")
+    _judge(edges, operator.clock().time())
+    _require(edges, fields["action"] == "on")
+
+
+def _require(edges: list[Edge], on: bool) -> None:
+    """All edges agree: on what was wanted, unless somebody else came later."""
+    others = [edge.host for edge in edges if edge.on != on]
+    if others:
+        raise BacklineError(
+            f"somebody else switched it at the same time: it is {'off' if on else 'on'}",
+            hosts=others,
+            hint="fab maintenance shows who, and why",
+        )
 
 
 def _judge(edges: list[Edge], now: float) -> None:

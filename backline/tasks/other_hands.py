@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.operations.locks import OF_ANSIBLE
 from backline.tasks import operator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.rollout.takeover import Found, Holder
     from backline.transport.fleet import SshFleet
+    from backline.transport.port import HostError
 
 POLL_SECONDS = 2.0
 LONGEST_SECONDS = 600.0
@@ -24,15 +26,33 @@ SECONDS = 25.0
 
 
 def want(hosts: SshFleet, found: Found, wanted: str) -> bool:
-    """Says on every host what we want of a run; False when nobody holds its lease."""
+    """Says on every host what we want of a run; False when nobody holds its lease.
+
+    Raises BacklineError when that cannot be known, or no host took it.
+    """
     app = found.plan.app
     fields = {"app": app, "run": found.run, "want": wanted, "actor": new_run(app, "").actor}
-    alive = bool(live_leases(hosts, found))
-    if alive:
-        hosts.each(
-            found.plan.hosts, lambda host: hosts.call(host, "want", fields), deadline=SECONDS
-        )
-    return alive
+    leases, silent = _shown(hosts, app, found.run, found.plan.hosts)
+    if not leases:
+        if silent:
+            raise _untold(silent)
+        return False
+    outcomes = hosts.each(
+        found.plan.hosts, lambda host: hosts.call(host, "want", fields), deadline=SECONDS
+    )
+    errors = [outcome.error for outcome in outcomes.values() if outcome.error]
+    if len(errors) == len(outcomes):
+        raise _untold(errors)
+    return True
+
+
+def _untold(errors: Sequence[HostError]) -> BacklineError:
+    return BacklineError(
+        wording.said(errors),
+        hosts=[error.host for error in errors],
+        state="the run was not told",
+        hint="fab status shows how it stands; the same command again",
+    )
 
 
 def wait(fleet: Environment, hosts: SshFleet, found: Found, may_end: bool = False) -> bool:
@@ -92,7 +112,7 @@ def is_alive(
     """Whether somebody renews the lease of a run: watched for as long as two renewals take.
 
     False at once when it was started on this machine and does not run any more. A playbook renews nothing:
-    one that was started elsewhere counts as alive.
+    one that was started elsewhere counts as alive, and so does who cannot be seen since hosts are silent.
     """
     if run.startswith(OF_ANSIBLE):
         return not _killed_here(fleet, run)
@@ -102,30 +122,38 @@ def is_alive(
     say(f"is {holder} at work? Watching for {WATCHED_SECONDS:.0f} s whether the lease is renewed")
     began = clock.monotonic()
     first: float | None = None
-    while leases := _shown(hosts, app, run, names):
+    while True:
+        leases, silent = _shown(hosts, app, run, names)
         now = clock.monotonic()
-        ends = now + max(float(lease["expires_in"]) for lease in leases.values())
-        first = ends if first is None else first
-        if ends > first + 3.0:
-            return True
+        if leases:
+            ends = now + max(float(lease["expires_in"]) for lease in leases.values())
+            first = ends if first is None else first
+            if ends > first + 3.0:
+                return True
+        elif not silent:
+            return False
         if now - began >= WATCHED_SECONDS:
             break
         clock.sleep(POLL_SECONDS)
-    return False
+    if not leases:
+        say(f"{wording.said(silent)}: whether {holder} is at work cannot be seen from here")
+    return not leases
 
 
 def live_leases(hosts: SshFleet, found: Found) -> dict[str, Mapping[str, Any]]:
     """The live leases of the run, by host."""
-    return _shown(hosts, found.plan.app, found.run, found.plan.hosts)
+    return _shown(hosts, found.plan.app, found.run, found.plan.hosts)[0]
 
 
 def _shown(
     hosts: SshFleet, app: str, run: str, names: Iterable[str]
-) -> dict[str, Mapping[str, Any]]:
+) -> tuple[dict[str, Mapping[str, Any]], list[HostError]]:
+    """The live leases of a run by host, and what hosts said that have no answer."""
     fields = {"app": app, "action": "show"}
     outcomes = hosts.each(names, lambda host: hosts.call(host, "lease", fields), deadline=SECONDS)
     shown = {host: outcome.value["lease"] for host, outcome in outcomes.items() if outcome.value}
-    return {host: lease for host, lease in shown.items() if lease and lease["run"] == run}
+    silent = [outcome.error for outcome in outcomes.values() if outcome.error]
+    return {h: lease for h, lease in shown.items() if lease and lease["run"] == run}, silent
 
 
 def _ended(hosts: SshFleet, found: Found) -> bool:

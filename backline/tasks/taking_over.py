@@ -115,7 +115,8 @@ def abort(
         yes = len(found.plan.hosts)
         told = other_hands.want(hosts, found, "abort")
         if told and not other_hands.wait(fleet, hosts, found, may_end=True):
-            text = f"run {found.run} was told, and goes back by itself: fab status"
+            takeover.require_returned(found, statuses_of(fleet, hosts, name)[0])
+            text = f"run {found.run} was told, and all hosts have what they had"
             _say_told(found, "abort", text, json)
             return
         statuses, _ = statuses_of(fleet, hosts, name)

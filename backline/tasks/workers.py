@@ -11,7 +11,7 @@ from invoke.context import Context
 
 from backline.errors import BacklineError, Exit
 from backline.tasks import jobs, operator
-from backline.tasks.draining import at_work, check, end
+from backline.tasks.draining import ask, at_work, check, end
 from backline.tasks.operator import (
     DRY_HELP,
     ENV_HELP,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from backline.rollout.events import Report
     from backline.rollout.lease import Run
     from backline.transport.fleet import SshFleet
+    from backline.transport.port import Answer
 
 GROUP = "worker"
 ON_HELP = "which hosts, an Ansible pattern (default: all worker hosts)"
@@ -112,8 +113,8 @@ def scale(
         fab workers.scale worker-plays --children 6 --env lab --on worker2
         fab workers.scale worker-plays --reset --env lab
     """
-    from backline.operations.workers import pools
     from backline.operations.workers import scale as scaling
+    from backline.rollout.lease import let_nobody_work
     from backline.tasks.deploy import the_app
 
     if reset == bool(children) or children < 0:
@@ -123,14 +124,17 @@ def scale(
     names = hosts_of(fleet, on)
     with reach(fleet) as hosts:
         name = app or the_app(hosts, names)
-        view = pools.collect(hosts, name, names)
+        view, leases = _seen(hosts, name, names)
         plan = scaling.plan(view, name, pool, _having(view, pool, names, on), children or None)
-        _show_scale(plan, json)
+        resting = [found.host for found in view.pools if found.process == pool and found.rests]
+        _show_scale(plan, resting, json)
         if dry_run or not plan.pools:
             return
         chosen = [found.host for found in plan.pools]
+        let_nobody_work({host: leases[host] for host in chosen})
+        fences = {host: int(leases[host]["fence"]) for host in chosen}
         confirm(fleet, len(chosen), yes, json)
-        run, fences = new_run(name, message), _fences(hosts, name, chosen)
+        run = new_run(name, message)
         with _narrated(run, chosen, json) as report:
             scaling.carry_out(hosts, plan, fences, run, operator.clock(), report, float(timeout))
     end("scaled", chosen, json)
@@ -166,6 +170,8 @@ def drain(
 ) -> None:
     """Let pools finish their jobs and stop, until --undo, a deploy or a reboot; the host stays in service.
 
+    --undo is refused (6) for a host in quarantine, as fab undrain is.
+
     Examples:
         fab workers.drain worker1 --env lab --pool worker-plays
         fab workers.drain worker1 --env lab --undo
@@ -178,12 +184,15 @@ def drain(
     fleet = environment(env)
     chosen = selection.select(fleet, on)
     with reach(fleet) as hosts:
-        view = look.collect(hosts, app or the_app(hosts, chosen), chosen, (), ())
+        others = fleet.hosts if undo else ()  # they know who is in quarantine
+        view = look.collect(hosts, app or the_app(hosts, chosen), chosen, others, ())
         plan = judge.pools(view, chosen, pool)
+        if undo:
+            judge.refuse_quarantined(view, chosen)
         _show_drain(plan, undo, json)
         if dry_run:
             return
-        confirm(fleet, len(plan.hosts), yes, json)
+        ask(fleet, view, plan, yes, json)
         with at_work(hosts, plan, message, timeout, json) as work:
             work.back() if undo else work.out((), outage=True)
     end("started" if undo else "stopped", plan.hosts, json)
@@ -205,10 +214,22 @@ def _having(view: View, pool: str, names: list[str], on: str) -> list[str]:
     return [name for name in names if name in having or name in view.silent] or names
 
 
-def _fences(hosts: SshFleet, app: str, names: list[str]) -> dict[str, int]:
-    """The fencing tokens that the hosts have seen last."""
-    shown = {host: hosts.call(host, "lease", {"app": app, "action": "show"}) for host in names}
-    return {host: int(answer["fence"]) for host, answer in shown.items()}
+def _seen(hosts: SshFleet, app: str, names: list[str]) -> tuple[View, dict[str, Answer]]:
+    """The pools, and each host's lease and fence from just before: of a run in between, the fence tells."""
+    from dataclasses import replace
+
+    from backline.operations.workers import pools
+
+    show = {"app": app, "action": "show"}
+    leases = hosts.each(
+        names, lambda host: hosts.call(host, "lease", show), deadline=pools.DEADLINE
+    )
+    view = pools.collect(hosts, app, names)
+    silent = {host: found.error.message for host, found in leases.items() if found.error}
+    return (
+        replace(view, silent={**silent, **view.silent}),
+        {host: found.value for host, found in leases.items() if found.value},
+    )
 
 
 @contextmanager
@@ -238,7 +259,7 @@ def _narrated(run: Run, chosen: list[str], as_json: bool) -> Iterator[Report]:
             ) from None
 
 
-def _show_scale(plan: ScalePlan, as_json: bool) -> None:
+def _show_scale(plan: ScalePlan, resting: list[str], as_json: bool) -> None:
     from backline import console
 
     if as_json:
@@ -246,11 +267,14 @@ def _show_scale(plan: ScalePlan, as_json: bool) -> None:
         return
     out = console.console()
     for pool in plan.pools:
-        jobs_now = f", {len(pool.running)} of its jobs are finished first" if pool.running else ""
-        text = (
-            f"{pool.host} {pool.process}: {pool.children} → {plan.wanted(pool)} at once{jobs_now}"
-        )
+        more = f", {len(pool.running)} of its jobs are finished first" if pool.running else ""
+        if pool.active != "active" and not pool.rests:
+            more = f"; it is {pool.active}, and started"
+        text = f"{pool.host} {pool.process}: {pool.children} → {plan.wanted(pool)} at once{more}"
         out.print(f"  {text}", markup=False)
+    for host in resting:
+        undo = f"fab workers.drain {host} --pool {plan.process} --undo"
+        out.print(f"  {host} {plan.process} rests: {undo}", markup=False)
     if not plan.pools:
         out.print(f"{plan.process} has that many already", markup=False)
 

@@ -52,14 +52,19 @@ def drain(view: View, hosts: Iterable[str], serving: Collection[str], outage: bo
     """
     leaving = tuple(hosts)
     if not outage:
-        guard(view.balancers, leaving, serving)
+        guard(view.balancers, leaving, serving, view.statuses)
     return _plan(view, leaving, serving)
 
 
-def guard(balancers: Balancers, leaving: Collection[str], serving: Collection[str]) -> None:
+def guard(
+    balancers: Balancers,
+    leaving: Collection[str],
+    serving: Collection[str],
+    statuses: Mapping[str, Answer],
+) -> None:
     """Raises BacklineError (6) unless each balancer has another host that is up.
 
-    Where there is no balancer, the inventory has to have another host that serves.
+    Where no balancer is asked, another host that serves has to answer, and not be drained.
     """
     lonely = [
         f"{balancer} has nobody else who is up in its backend {backend}"
@@ -67,7 +72,8 @@ def guard(balancers: Balancers, leaving: Collection[str], serving: Collection[st
         for backend, servers in backends.items()
         if _last(servers, leaving)
     ]
-    if not balancers and set(leaving) & set(serving) and set(serving) <= set(leaving):
+    there = {host: "up" for host in serving if host in statuses and not statuses[host]["drained"]}
+    if not balancers and _last(there, leaving):
         lonely = ["no other host serves listeners"]
     if lonely:
         raise BacklineError(
@@ -88,6 +94,12 @@ def _last(servers: Mapping[str, str], leaving: Collection[str]) -> bool:
 def undrain(view: View, hosts: Iterable[str], serving: Collection[str]) -> Plan:
     """Who comes back. Raises BacklineError (6) for a host in quarantine."""
     coming = tuple(hosts)
+    refuse_quarantined(view, coming)
+    return _plan(view, coming, serving)
+
+
+def refuse_quarantined(view: View, coming: Collection[str]) -> None:
+    """Raises BacklineError (6) for a host in quarantine: the others know of it, it may not."""
     known = _quarantined(view.statuses.values())
     away = {host: str(known[host].get("why")) for host in coming if host in known}
     kept = {
@@ -105,7 +117,6 @@ def undrain(view: View, hosts: Iterable[str], serving: Collection[str]) -> Plan:
             hint="fab deploy.catchup brings it to the release of the others, and back",
             exit_code=Exit.GUARD_REFUSED,
         )
-    return _plan(view, coming, serving)
 
 
 def pools(view: View, hosts: Iterable[str], name: str) -> Plan:

@@ -35,7 +35,8 @@ class Drain:
         self.end = clock.monotonic() + timeout
         self.timeout = timeout
         self.crew = Crew(fleet.hands(), clock)
-        self.lease = Lease(fleet, run, report)
+        self.statuses: dict[str, Answer] = {}
+        self.lease = Lease(fleet, run, report, seen=self.statuses.__setitem__)
         self.reach = Reach(fleet, self.lease, clock, report)
         self.flags: dict[str, str] = {}
 
@@ -49,7 +50,7 @@ class Drain:
         """Takes the hosts out of service. Raises BacklineError; see `drain` and `guard`."""
         with self._leased():
             if not outage:  # with the lease nobody else takes hosts out: look once more
-                judge.guard(self._balancers(), self.plan.hosts, serving)
+                judge.guard(self._balancers(), self.plan.hosts, serving, self.statuses)
             if self.plan.flag:
                 flags = {host: self._flag(host) for host in self.plan.hosts}
                 self._all(flags, "not all of them are drained")

@@ -19,6 +19,7 @@ class Pool:
     """A pool on a host. `children`: how many jobs at once, of which `processes` run (None: no answer).
 
     `inventory`: what the inventory says of `children`. `active`: what systemd says of the instance.
+    `rests`: it does not run since somebody stopped it to stay so, which a scaling that was cut off did not.
     """
 
     host: str
@@ -32,6 +33,7 @@ class Pool:
     processes: int | None
     running: tuple[Job, ...]
     reserved: tuple[Job, ...]
+    rests: bool
 
     @property
     def trouble(self) -> str | None:
@@ -44,11 +46,13 @@ class Pool:
 
     @property
     def behind(self) -> bool:
-        """Whether it runs with another number than is kept for it: nobody has started it anew since then.
+        """Whether it lacks a start: it is down and does not rest, or runs with another number than is kept.
 
         Pools that are made of threads tell of no processes.
         """
-        return self.active == "active" and self.processes not in (None, 0, self.children)
+        if self.active != "active":
+            return not self.rests
+        return self.processes not in (None, 0, self.children)
 
     def as_json(self) -> dict[str, Any]:
         return {"schema_version": 1, "event": "pool", **vars(self)}
@@ -133,4 +137,6 @@ def _pool(host: str, row: Mapping[str, Any]) -> Pool:
         processes=answer["processes"] if answer else None,
         running=tuple(answer["active"]) if answer else (),
         reserved=tuple(answer["reserved"]) if answer else (),
+        # A hostctl from before it told this: who does not run may rest.
+        rests=bool(row.get("rests", row["active"] != "active")),
     )

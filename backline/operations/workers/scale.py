@@ -64,7 +64,7 @@ def plan(view: View, app: str, process: str, hosts: Iterable[str], children: int
             hint=f"pools: {', '.join(known) or 'none'}",
         )
     made = Plan(app, process, children, tuple(mine))
-    # One that is behind: a scale was cut off between keeping the number and starting the pool anew.
+    # One that is behind: a scale was cut off after keeping the number, before the pool was started anew.
     changed = [pool for pool in mine if pool.behind or pool.children != made.wanted(pool)]
     return Plan(app, process, children, tuple(changed))
 
@@ -103,7 +103,7 @@ def _one(reach: Reach, plan: Plan, pool: Pool, timeout: float) -> Job:
     what = {"process": pool.process, "release": pool.release}
     fields = {"process": pool.process, "children": plan.children}
     yield from reach.told(reach.change(pool.host, "scale", fields), "scale", pool.process)
-    if pool.active != "active":
+    if pool.rests:
         text = f"{pool.process} is {pool.active}: its next start takes it up"
         reach.report(Event("warning", pool.host, text=text))
         return

@@ -190,6 +190,37 @@ def test_more_children_share_the_memory_of_the_pool() -> None:
     assert settings.scaled({"concurrency": "2"}, 5) == {"concurrency": "5"}
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_pool_that_was_stopped_rests_unless_its_own_scaling_stopped_it(
+    lab: Lab, scaled: bool
+) -> None:
+    what = {"process": "worker-plays", "release": R1}
+    plant(lab)
+    assert lab.ok("jobs", action="status")["pools"][0]["rests"] is False, "nobody stopped it"
+    lab.take()
+    lab.ok("start", **what)
+    if scaled:
+        lab.ok("scale", process="worker-plays", children=6)
+    lab.ok("stop", force=True, **what)
+    (pool,) = lab.ok("jobs", action="status")["pools"]
+    assert (pool["active"], pool["rests"]) == ("inactive", not scaled)
+
+
+def test_a_pool_that_ended_by_itself_does_not_rest(lab: Lab) -> None:
+    what = {"process": "worker-plays", "release": R1}
+    plant(lab)
+    lab.take()
+    lab.ok("start", **what)
+    lab.ok("stop", force=True, **what)
+    lab.ok("start", **what)
+    assert lab.ok("jobs", action="status")["pools"][0]["rests"] is False
+    lab.systemd.unit(f"jukebox-worker-plays@{R1}.service").update(active="failed", pid=0)
+    (pool,) = lab.ok("jobs", action="status")["pools"]
+    assert (pool["active"], pool["rests"]) == ("failed", False)
+    lab.ok("drain", action="on", persist=True)
+    assert lab.ok("jobs", action="status")["pools"][0]["rests"] is True
+
+
 def test_what_is_no_pool_is_not_scaled_and_nothing_without_the_lease(lab: Lab) -> None:
     plant(lab)
     assert lab.refused("scale", process="worker-plays", children=3) == (6, "lease_required")

@@ -27,7 +27,8 @@ BROKERS = ("broker1", "broker2")
 class ServiceFleet(FakeFleet):
     """`slow`: how often an edge still finds a drained host up. `out`: whom edges were told to keep out.
 
-    `behind`: how many jobs at once a pool runs that was not started anew since it was scaled.
+    `behind`: how many jobs at once a pool runs that was not started anew since it was scaled. `cut`: who
+    does not run was stopped by a scaling that was cut off.
     """
 
     def __init__(self) -> None:
@@ -42,6 +43,7 @@ class ServiceFleet(FakeFleet):
             host.running = {process: {OLD} for process in processes}
             hosts.append(host)
         super().__init__(hosts, FakeClock())
+        self.edges: tuple[str, ...] = EDGES
         self.slow = {"edge2": 3}
         self.up = dict.fromkeys(SERVING, True)
         self.out: list[str] = []
@@ -51,6 +53,7 @@ class ServiceFleet(FakeFleet):
         self.queues: dict[str, int] = {}
         self.children = {"worker1": 2}
         self.behind = 0
+        self.cut = False
         self.at_once = 2  # letters that one call moves
         self.refuses = ""  # what the broker says instead of taking a letter
         self.mute = False  # pools run, and do not answer
@@ -117,6 +120,7 @@ class ServiceFleet(FakeFleet):
                 continue
             said = None if self.mute or active != "active" else answer
             more = {"node": f"{name}@{host.name}", "queues": name, "inventory": 2, "answer": said}
+            more["rests"] = active != "active" and not self.cut
             pools.append({**row, **more, "children": self.children[host.name]})
         return {"pools": pools, "singletons": once, "trouble": None}
 
@@ -134,7 +138,7 @@ class ServiceFleet(FakeFleet):
     def see(self, *hosts: str) -> look.View:
         serving = set(hosts) & set(SERVING)
         return look.collect(
-            self, "jukebox", hosts, SERVING if serving else (), EDGES if serving else ()
+            self, "jukebox", hosts, SERVING if serving else (), self.edges if serving else ()
         )
 
     def drain(self, *hosts: str, outage: bool = False, timeout: float = 60.0) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,10 +58,31 @@ def test_who_serves_nobody_may_always_leave(fleet: ServiceFleet) -> None:
     fleet.drain("stream1")
 
 
-def test_without_an_edge_the_inventory_has_to_have_another_host(fleet: ServiceFleet) -> None:
-    refused(6, lambda: judge.guard({}, SERVING, SERVING))
-    judge.guard({}, ("stream1",), SERVING)
-    judge.guard({}, ("worker1",), SERVING)
+def test_without_an_edge_another_host_has_to_answer_and_not_be_drained(
+    fleet: ServiceFleet,
+) -> None:
+    fleet.edges = ()
+    refused(6, lambda: fleet.drain(*SERVING))
+    fleet.dead = {"stream2"}
+    refused(6, lambda: fleet.drain("stream1"))
+    fleet.dead = set()
+    fleet.drain("stream1")
+    refused(6, lambda: fleet.drain("stream2"))
+    fleet.drain("stream1")  # the same command again
+    assert [host for host in SERVING if fleet.hosts[host].drained] == ["stream1"]
+    fleet.drain("worker1")
+
+
+def test_without_an_edge_two_drains_at_once_cannot_take_both_hosts(fleet: ServiceFleet) -> None:
+    fleet.edges = ()
+    late = fleet.see("stream1")
+    fleet.drain("stream2")
+    plan = replace(
+        judge.drain(late, ("stream1",), SERVING, False), fences={"stream1": 8, "stream2": 8}
+    )
+    work = Drain(fleet, plan, Run("run-3", "jukebox", "bob"), fleet.clock, lambda event: None, 60.0)
+    refused(6, lambda: work.out(SERVING, False))
+    assert not fleet.hosts["stream1"].drained and fleet.leased() == []
 
 
 def test_two_drains_at_once_cannot_take_both_hosts(fleet: ServiceFleet) -> None:

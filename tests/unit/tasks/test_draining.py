@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from calling import Captured, call
@@ -18,6 +19,7 @@ from backline import inventory
 from backline.inventory import Environment, Host
 from backline.tasks import draining
 
+NEW = "20261123T190500Z-9a2b3c4"
 GROUPS = {"edge": EDGES, "streaming": SERVING, "worker": ("worker1",)}
 
 
@@ -100,3 +102,38 @@ def test_a_host_that_is_silent_is_named_with_its_reason(
         err = capsys.readouterr().err
         assert "1 of 1 host did not answer" in err and "stream1: " in err
         assert "no app" not in err
+
+
+def test_without_any_edge_the_last_one_is_refused_too(fleet: ServiceFleet) -> None:
+    assert call(draining.drain, on="stream1", yes=1, skip="edge") == 0
+    assert call(draining.drain, on="stream2", yes=1, skip="edge") == 6
+    assert not fleet.hosts["stream2"].drained
+
+
+def test_a_worker_in_quarantine_stays_away_though_only_others_know(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    worker = fleet.hosts["worker1"]
+    fleet.hosts["stream2"].quarantine = {"worker1": {"why": "unhealthy", "at": 1}}
+    worker.drained, worker.running = True, {"plays": set(), "beat": set()}
+    fleet.dead = {"stream1"}
+    assert call(draining.undrain, on="worker1", yes=1) == 6
+    assert "worker1 is in quarantine: unhealthy" in capsys.readouterr().err
+    assert worker.drained and worker.running == {"plays": set(), "beat": set()}
+
+
+@pytest.mark.parametrize("task", [draining.drain, draining.undrain])
+def test_a_deploy_that_ends_while_the_question_waits_leaves_no_old_plan(
+    fleet: ServiceFleet, monkeypatch: pytest.MonkeyPatch, task: Any
+) -> None:
+    worker = fleet.hosts["worker1"]
+    deploy = {"app": "jukebox", "run": "deploy-1", "token": 1, "lifetime": 60}
+
+    def ends(*_: Any) -> None:
+        worker.live, worker.running = {"plays": NEW, "beat": NEW}, {"plays": {NEW}, "beat": {NEW}}
+        fleet.call("worker1", "lease", {**deploy, "action": "release"})
+
+    monkeypatch.setattr(draining, "confirm", ends)
+    fleet.call("worker1", "lease", {**deploy, "action": "take"})
+    assert call(task, on="worker1") == 5
+    assert not {"start", "stop", "drain"} & {verb for _, verb, _ in fleet.calls}

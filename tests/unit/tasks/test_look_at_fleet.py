@@ -191,6 +191,26 @@ def test_a_holder_at_work_keeps_its_lease(
     assert fleet.hosts["stream1"].lease is not None
 
 
+@pytest.mark.parametrize("looks", [1, 10**9])
+def test_a_host_that_is_silent_does_not_say_that_its_holder_is_dead(
+    fleet: FakeFleet, capsys: pytest.CaptureFixture[str], looks: int
+) -> None:
+    """`looks`: for how many of them; the holder renews its lease all along."""
+    hold(fleet, "stream1")
+    renewed, seen = renews(fleet, "stream1"), []
+
+    def silent(host: str, verb: str) -> None:
+        renewed(host, verb)
+        seen.append((host, verb))
+        fleet.dead = {"stream1"} if 0 < seen.count(("stream1", "lease")) <= looks else set()
+
+    fleet.before_call = silent
+    assert call(lock.release, yes=1) == 5
+    said = capsys.readouterr().err
+    assert ("cannot be seen from here" in said) is (looks > 1), said
+    assert fleet.hosts["stream1"].lease is not None
+
+
 def test_a_playbook_renews_nothing_and_is_dead_only_where_that_is_known(
     fleet: FakeFleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,6 +163,38 @@ def test_an_edge_that_is_dead_has_to_be_named(edges: Edges, capsys: Captured) ->
     assert call(maintenance.on, yes=1, skip="edge") == 1, "then nobody is left"
 
 
+def test_an_edge_that_was_skipped_is_named_with_what_to_do_when_it_is_back(
+    edges: Edges, capsys: Captured
+) -> None:
+    assert call(maintenance.on, yes=2) == 0
+    edges.dead = {"edge2"}
+    capsys.readouterr()
+    assert call(maintenance.off, yes=1, skip="edge2") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "edge2 was skipped, and comes back as it was" in said and "without --skip" in said
+    edges.dead = set()
+    assert call(maintenance.off, yes=1, skip="edge2") == 3, "it is up, and listeners see either"
+
+
+@pytest.mark.parametrize(("where", "code"), [({"edge2"}, 3), (set(EDGES), 1)])
+def test_somebody_who_switches_it_at_the_same_time_is_told_of(
+    edges: Edges, capsys: Captured, monkeypatch: pytest.MonkeyPatch, where: set[str], code: int
+) -> None:
+    told = edges.call
+
+    def both(host: str, verb: str, fields: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+        answer = told(host, verb, fields, **more)
+        if fields["action"] == "off" and host in where:
+            edges.on[host] = {"since": NOW, "actor": "bob@desk", "message": "", "until": None}
+        return answer
+
+    monkeypatch.setattr(edges, "call", both)
+    assert call(maintenance.off, yes=2) == code
+    said = capsys.readouterr()
+    assert "bob@desk" in said.out
+    assert ("the edges differ" if code == 3 else "somebody else switched it") in said.err
+
+
 @pytest.mark.parametrize(("refuses", "code"), [({"edge2"}, 3), (set(EDGES), 1)])
 def test_edges_that_differ_are_told_of(
     edges: Edges, capsys: Captured, refuses: set[str], code: int

@@ -13,8 +13,6 @@ from test_operator_tasks import OLD, call, deploy, fleet, release, rollback  # n
 
 import backline.tasks.deploy
 import backline.tasks.taking_over as tasks
-from backline.rollout import takeover
-from backline.tasks import other_hands
 
 plan = backline.tasks.deploy.plan_
 
@@ -189,6 +187,28 @@ def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:
     assert [what for what, _ in said] == ["pause", "promote"]
 
 
+@pytest.mark.parametrize("dead_at", ["want", "lease"])
+@pytest.mark.parametrize("task", [tasks.pause, tasks.abort])
+def test_a_run_that_no_host_told_of_it_was_not_told(
+    fleet: Any, release: str, capsys: Any, task: Any, dead_at: str
+) -> None:  # fmt: skip
+    interrupted(fleet, release)
+    run = fleet.hosts["stream1"].run["run"]
+    held = {"app": "jukebox", "run": run, "token": 9, "holder": "bob@desk", "lifetime": 60}
+    fleet.call("stream1", "lease", {**held, "action": "take"})
+    looks: list[str] = []
+
+    def cut(host: str, verb: str) -> None:
+        looks.extend([verb] if verb == "lease" and host == "stream1" else [])
+        if verb == dead_at and (verb == "want" or len(looks) > (task is tasks.pause)):
+            fleet.dead = set(fleet.hosts)
+
+    fleet.before_call = cut
+    capsys.readouterr()
+    assert call(task) == 1
+    assert "the run was not told" in capsys.readouterr().err
+
+
 def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:
     told: list[int] = []
 
@@ -203,22 +223,37 @@ def test_a_live_run_goes_back_when_it_is_told(fleet: Any, release: str) -> None:
     assert call(deploy, release=release) == 4 and live(fleet) == {OLD}
 
 
+@pytest.mark.parametrize(
+    ("ended", "code", "said"),
+    [
+        ("old", 0, "all hosts have what they had"),
+        ("refused", 0, "all hosts have what they had"),
+        ("new", 6, "had ended with the new release"),
+        ("mixed", 3, "not all of its hosts say"),
+    ],
+)
+@pytest.mark.parametrize("some", [False, True])
 def test_a_run_that_ended_and_freed_its_lease_between_two_looks_is_not_taken_over(
-    fleet: Any, release: str
+    fleet: Any, release: str, capsys: Any, ended: str, code: int, said: str, some: bool
 ) -> None:  # fmt: skip
-    found: list[Any] = []
+    """It had heard for the last time before it was told. `some`: the other hosts end as told."""
+    interrupted(fleet, release)
+    run = fleet.hosts["stream1"].run["run"]
+    held = {"app": "jukebox", "run": run, "token": 9, "holder": "bob@desk", "lifetime": 60}
+    fleet.call("stream1", "lease", {**held, "action": "take"})
 
     def meanwhile(host: str, verb: str) -> None:
-        if verb == "switch" and not found:
-            found.append(None)
-            names = ("stream1", "stream2", "worker1")
-            statuses = {name: fleet.call(name, "status", {"app": "jukebox"}) for name in names}
-            found.append(takeover.choose(statuses, ""))
+        if verb == "lease" and any(verb == "want" for _, verb, _ in fleet.calls):
+            for known in fleet.hosts.values():
+                if known.run:
+                    known.run["ended"], known.lease = "old" if some else ended, None
+            fleet.hosts["stream2"].run["ended"] = ended
 
     fleet.before_call = meanwhile
-    assert call(deploy, release=release) == 0
-    assert other_hands.wait(fleet, fleet, found[1], may_end=True) is False
-    assert other_hands.wait(fleet, fleet, found[1]) is True, "nobody holds it"
+    capsys.readouterr()
+    assert call(tasks.abort) == code
+    told = " ".join(capsys.readouterr().err.split())
+    assert (said in told or (some and "ended well on stream2" in told)) and run in told
 
 
 def test_a_rollback_in_the_middle_of_a_live_run_says_whose_run_it_is(

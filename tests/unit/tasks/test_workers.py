@@ -19,6 +19,7 @@ from backline.inventory import Environment, Host
 from backline.tasks import jobs, workers
 from backline.transport.port import HostError
 
+NEW = "20261123T190500Z-9a2b3c4"
 GROUPS = {"edge": EDGES, "streaming": SERVING, "worker": ("worker1",), "broker": BROKERS}
 
 
@@ -125,10 +126,50 @@ def test_a_scale_that_was_cut_off_is_ended_by_the_same_command(fleet: ServiceFle
     assert verbs == ["scale", "stop", "start", "check"]
 
 
-def test_a_pool_that_rests_is_told_and_not_started(fleet: ServiceFleet) -> None:
+def test_a_scale_that_was_cut_off_before_the_start_is_ended_by_the_same_command(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.children, fleet.cut = {"worker1": 5}, True
+    fleet.hosts["worker1"].running["plays"] = set()
+    assert call(workers.scale, pool="plays", children=5, yes=1) == 0
+    assert fleet.hosts["worker1"].running["plays"] == {OLD} and fleet.leased() == []
+    assert "it is inactive, and started" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [2, 5])
+def test_a_pool_that_rests_is_told_and_not_started(
+    fleet: ServiceFleet, capsys: Captured, before: int
+) -> None:
+    fleet.children = {"worker1": before}
     fleet.hosts["worker1"].running["plays"] = set()
     assert call(workers.scale, pool="plays", children=5, yes=1) == 0
     assert fleet.children == {"worker1": 5} and not fleet.hosts["worker1"].running["plays"]
+    assert "fab workers.drain worker1 --pool plays --undo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_deploy_that_ends_while_the_question_waits_is_not_undone(
+    fleet: ServiceFleet, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    """`begun`: it was at work already when the pools were looked at."""
+    worker = fleet.hosts["worker1"]
+    deploy = {"app": "jukebox", "run": "deploy-1", "token": worker.fence + 1, "lifetime": 60}
+
+    def take() -> None:
+        fleet.call("worker1", "lease", {**deploy, "action": "take"})
+
+    def waits(*_: Any, **__: Any) -> None:
+        if not begun:
+            take()
+        worker.live, worker.running = {"plays": NEW, "beat": NEW}, {"plays": {NEW}, "beat": {NEW}}
+        fleet.call("worker1", "lease", {**deploy, "action": "release"})
+
+    monkeypatch.setattr(workers, "confirm", waits)
+    if begun:
+        take()
+    assert call(workers.scale, pool="plays", children=5) == 5
+    assert fleet.children == {"worker1": 2}
+    assert not {"scale", "stop", "start"} & {verb for _, verb, _ in fleet.calls}
 
 
 @pytest.mark.parametrize(
@@ -154,6 +195,16 @@ def test_pools_rest_and_start_again_and_the_host_stays(fleet: ServiceFleet) -> N
     assert worker.running == {"plays": {OLD}, "beat": set()}
     assert call(workers.drain, on="worker1", pool="mail", yes=1) == 1
     assert call(workers.drain, on="stream1", yes=1) == 1, "it has no pool"
+
+
+def test_pools_of_a_host_in_quarantine_are_not_started(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.hosts["stream1"].quarantine = {"worker1": {"why": "unhealthy", "at": 1}}
+    assert call(workers.drain, on="worker1", yes=1) == 0
+    assert call(workers.drain, on="worker1", undo=True, yes=1) == 6
+    assert "fab deploy.catchup" in capsys.readouterr().err
+    assert fleet.hosts["worker1"].running == {"plays": set(), "beat": set()}
 
 
 def test_dead_letters_are_shown_and_stay(fleet: ServiceFleet, capsys: Captured) -> None:
