@@ -267,6 +267,49 @@ def test_what_is_refused(fake: FakeProxy) -> None:
     assert refused.value.code == "held"
 
 
+def test_only_the_run_that_holds_it_lets_go(fake: FakeProxy) -> None:
+    """Another one would cut off the clients that wait."""
+    fake.connect()
+    assert hold(fake, run="ann-1")["run"] == "ann-1"
+    for action, fields in (
+        ("hold", {"leader": "db1", "candidate": "db2", "seconds": 20}),
+        ("shift", {"leader": "db1"}),
+        ("drain", {"server": "db2"}),
+        ("release", {}),
+    ):
+        for run in ({"run": "bob-1"}, {}):
+            with pytest.raises(Refused, match="ann-1") as caught:
+                ask(fake, action, **fields, **run)
+            assert caught.value.code == "held"
+    assert fake.timers == {"backline-undo-proxy": "180s"}
+    fake.leader = "nobody"
+    fake.sleep(10)
+    assert fake.sessions["primary", "db1"] == 1
+    assert hold(fake, run="ann-1")["already"] is True
+    assert ask(fake, "release", run="ann-1")["run"] is None
+    assert ask(fake, "status")["held"] == []
+
+
+def test_a_hold_without_a_name_is_anybodys_but_no_run_adopts_it(fake: FakeProxy) -> None:
+    hold(fake)
+    with pytest.raises(Refused) as caught:
+        hold(fake, run="ann-1")
+    assert caught.value.code == "held"
+    assert ask(fake, "release", run="ann-1")["already"] is False
+
+
+def test_a_run_whose_hold_is_gone_is_in_nobodys_way(fake: FakeProxy) -> None:
+    hold(fake, run="ann-1")
+    fake.checked = dict.fromkeys(fake.keys, True)  # HAProxy was started anew
+    fake.drained = dict.fromkeys(fake.keys, False)
+    ask(fake, "drain", server="db2")
+    assert ask(fake, "status")["run"] is None
+    assert ask(fake, "release")["held"] == []
+    hold(fake, run="bob-1")
+    assert undo.run(fake.host, ["proxy"]) == 0
+    assert hold(fake, run="ann-1")["run"] == "ann-1"
+
+
 def test_a_host_without_a_proxy(tmp_path: Path) -> None:
     with pytest.raises(HostctlError) as caught:
         proxy.proxy(Host(tmp_path), Request("proxy", {"action": "status"}))

@@ -95,6 +95,21 @@ def test_what_was_held_is_released_when_a_step_fails(name: str) -> None:
     assert fleet.calls[-1][2] == "release"
 
 
+@pytest.mark.parametrize("already", [False, True])
+def test_a_hold_of_somebody_else_is_not_dropped(already: bool) -> None:
+    """Their clients wait just now, and to release would end their connections."""
+    fleet = DataFleet()
+    if already:
+        fleet.held_before = {"worker1"}
+        fleet.faults["db1", "database", "switchover"] = REFUSED
+    else:
+        fleet.faults["worker1", "proxy", "hold"] = HostError("x", "held", code="held", exit_code=6)
+    with pytest.raises(BacklineError) as caught:
+        run(fleet)
+    assert [host for host, _, action in fleet.calls if action == "release"] == ["stream1"]
+    assert caught.value.exit_code == 6 and "no proxy" not in caught.value.state
+
+
 LATER = {
     "shift": ("stream1", "proxy", "shift"),
     "release": ("stream1", "proxy", "release"),
