@@ -65,8 +65,8 @@ class Switchover:
             self._linger(ended)
         except KeyboardInterrupt:
             raise self._interrupted(f"{ended.leader} leads") from None
-        ended.warnings += self._let_go()
-        ended.warnings += self._home()
+        stayed = self._let_go()
+        ended.warnings += stayed or self._home()
         return ended
 
     def _hold(self) -> None:
@@ -180,9 +180,14 @@ class Switchover:
         failed = _failed(self._each("release", {}, self.held))
         if not failed:
             self._tell("release", "what this run held is released")
-        return [f"{error}: its proxy lets go by itself" for error in failed.values()]
+        return [
+            f"{error}: its proxy lets go by itself, and PgBouncer on {self.plan.leader_host} comes home "
+            "by itself after that"
+            for error in failed.values()
+        ]
 
     def _home(self) -> list[str]:
+        """Only when all proxies are released: connections that are left would come to a standby."""
         try:
             self._call(self.plan.leader_host, "database", {"action": "home"}, CALL)
         except HostError as error:

@@ -123,7 +123,19 @@ def test_after_the_hand_over_a_failure_is_told_and_the_rest_is_done(name: str) -
     fleet.late_faults[LATER[name]] = FAILED
     ended = run(fleet)
     assert ended.leader == "db2" and len(ended.warnings) == 1
-    assert fleet.held == {} and fleet.following == {}
+    assert fleet.held == {} and bool(fleet.following) is (name == "release")
+
+
+def test_pgbouncer_stays_while_a_proxy_may_still_be_held() -> None:
+    """An app host that nobody reaches serves on: its old connections would come to a standby."""
+    fleet, clock = DataFleet(), Clock()
+    fleet.sessions["worker1"] = 1
+    clock.before_sleep = lambda: fleet.dead.add("stream1")
+    ended = run(fleet, clock, linger=4)
+    assert "worker1" not in fleet.held and fleet.following == {"db1": "db2"}
+    assert ("db1", "database", "home") not in fleet.calls
+    (said,) = [warning for warning in ended.warnings if "stream1" in warning]
+    assert "lets go by itself" in said and "db1 comes home by itself" in said
 
 
 def test_a_leader_that_goes_silent_after_it_handed_over() -> None:
