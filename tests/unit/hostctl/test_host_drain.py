@@ -60,6 +60,12 @@ def test_the_next_run_of_who_was_killed_need_not_wait(lab: Lab, program: Any) ->
     assert lab.ok("lease", action="show")["lease"] is None
 
 
+def test_of_several_that_were_killed_any_may_have_had_it(lab: Lab, program: Any) -> None:
+    on(program, FIRST)
+    on(program, SECOND, killed=f"{FIRST},patch-of-another-host")
+    assert lab.ok("lease", action="show")["lease"]["run"] == SECOND
+
+
 @pytest.mark.parametrize(
     ("holder", "killed"), [(BOB, FIRST), (ANN, ""), (ANN, "patch-of-long-ago")]
 )
