@@ -62,6 +62,8 @@ def main(
     hostctl("lease", **who, token=token, action="take", holder=holder, lifetime=int(seconds))
     if action == "on" and not FLAG.exists():
         hostctl("drain", **who, token=token, action="on")
+    # A run that was killed may have left the flag alone.
+    if action == "on" and ours(run) and not AFTER_BOOT.exists():
         AFTER_BOOT.write_text(
             "# Drained by an Ansible run, until that run is over.\n"
             f"d /run/backline 0755 root root -\nf {FLAG} 0644 root root - {run}\n"
