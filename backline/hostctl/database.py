@@ -83,7 +83,7 @@ def undo_by_itself(host: Host, request: Request) -> str:
         host.sleep(HOME_AFTER)
     with files.locked(host, host.path(LOCK)):
         # A switchover that began meanwhile has a timer of its own.
-        if said and undo.pending(host, "database"):
+        if undo.pending(host, "database"):
             return said + "another switchover is at work"
         said += _come_home(member)
         record.announce(host, request, "done", action="undo", outcome=said)

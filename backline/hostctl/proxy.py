@@ -70,6 +70,8 @@ def proxy(host: Host, request: Request) -> dict[str, object]:
 def undo_by_itself(host: Host, request: Request) -> str:
     """What the timer does. Returns what was done, for people."""
     with files.locked(host, host.path(LOCK)):
+        if undo.pending(host, "proxy"):  # who held it anew meanwhile has a timer of its own
+            return "it is held anew"
         changed = _release(host, request)
     return "the database proxy's checks decide again" if changed else "nothing was held"
 

@@ -68,8 +68,9 @@ def test_the_timer_that_undoes_it_is_there_before_the_pause_and_brings_it_home(
 ) -> None:
     ask(cluster, "switchover", candidate="db2", linger=60)
     assert cluster.told.index("systemd-run") < cluster.told.index("PAUSE")
-    timer = cluster.timers["backline-undo-database"]
+    (timer,) = cluster.timers.values()
     assert timer == ["60s", "/usr/local/bin/hostctl", "undo", "database"]
+    cluster.timers.clear()  # it has elapsed
     assert undo.run(cluster.host, ["database"]) == 0
     assert cluster.following is None
 
@@ -96,6 +97,8 @@ def test_a_new_switchover_is_not_undone_by_the_timer_of_an_old_one(cluster: Fake
     ask(cluster, "pause")
     cluster.leader = "db3"
     assert undo.run(cluster.host, ["database"]) == 0, "a timer is there: a new one has begun"
+    assert cluster.following == ADDRESSES["db3"]
+    assert undo.run(cluster.host, ["database"]) == 0, "one that is in its linger"
     assert cluster.following == ADDRESSES["db3"]
 
 
