@@ -40,7 +40,9 @@ def drain(host: Host, request: Request) -> dict[str, object]:
             more = {"persist": True} if persist and action == "on" else {}
             record.change(host, request, "done", action=action, **more)
             _set(request, action == "on", persist, flag, persistent)
-            files.remove(by_patch)  # it sorts before the other: its name would be in the flag after a boot
+            files.remove(
+                by_patch
+            )  # it sorts before the other: its name would be in the flag after a boot
     return {"drained": action == "on", "already": already}
 
 

@@ -192,7 +192,9 @@ def run(
         )
         code = Exit.INTERRUPTED if ended.interrupted else Exit.ERROR if ended.code else Exit.DONE
         # A host that went silent in the middle of patch.yml keeps that run's lease.
-        lost = [name for name in recap.unreachable() if path.stem == "patch" and recap.hosts[name].ok]
+        lost = [
+            name for name in recap.unreachable() if path.stem == "patch" and recap.hosts[name].ok
+        ]
         if changes and not ended.interrupted:
             held.end(begun, well=not ended.code, lost=lost)
         told(int(code), [*recap.failed(), *recap.unreachable()])
