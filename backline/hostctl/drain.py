@@ -40,9 +40,8 @@ def drain(host: Host, request: Request) -> dict[str, object]:
             more = {"persist": True} if persist and action == "on" else {}
             record.change(host, request, "done", action=action, **more)
             _set(request, action == "on", persist, flag, persistent)
-            files.remove(
-                by_patch
-            )  # it sorts before the other: its name would be in the flag after a boot
+            # It sorts before the other: after a boot its name would be in the flag.
+            files.remove(by_patch)
     return {"drained": action == "on", "already": already}
 
 

@@ -178,7 +178,7 @@ class Switchover:
 
     def _let_go(self) -> list[str]:
         failed = _failed(self._each("release", {}, self.held))
-        if not failed:
+        if self.held and not failed:
             self._tell("release", "what this run held is released")
         return [
             f"{error}: its proxy lets go by itself, and PgBouncer on {self.plan.leader_host} comes home "
@@ -231,10 +231,10 @@ def _failed(outcomes: Mapping[str, Outcome[Answer]]) -> dict[str, HostError]:
 
 
 def _ours(outcome: Outcome[Answer]) -> bool:
-    """Whether a hold is ours: one that was there before is not; of a host that went silent nobody knows."""
+    """Whether a hold is ours, or may be: one that was there before or is refused is not."""
     if outcome.value is not None:
         return not outcome.value["already"]
-    return isinstance(outcome.error, Unreachable)
+    return outcome.error is not None and outcome.error.exit_code != Exit.GUARD_REFUSED
 
 
 def _hint(error: HostError) -> str:
