@@ -50,7 +50,6 @@ class Cluster(NamedTuple):
     members: tuple[dict[str, Any], ...]
     paused: bool
     scheduled: bool
-    synchronous: bool | None = None
 
     @property
     def leader(self) -> dict[str, Any] | None:

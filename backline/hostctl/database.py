@@ -17,8 +17,8 @@ from .pgbouncer import PgBouncer
 
 LOCK = "/var/lib/backline/database.lock"
 ACTIONS = (
-    *("status", "pause", "follow", "resume", "home"),
-    *("switchover", "failover", "restart", "query", "signal", "vacuum"),
+    *("status", "home", "switchover", "failover", "restart"),
+    *("query", "signal", "vacuum"),
 )
 LINGER, LINGER_MOST = 180.0, 1800.0
 HOME_AFTER = 300.0
@@ -57,9 +57,6 @@ def database(host: Host, request: Request) -> dict[str, object]:
             host, member.settings, request
         )
     work = {
-        "pause": _pause,
-        "follow": _follow,
-        "resume": _resume,
         "home": _home,
         "switchover": _switchover,
         "failover": _failover,
@@ -83,7 +80,7 @@ def undo_by_itself(host: Host, request: Request) -> str:
         host.sleep(HOME_AFTER)
     with files.locked(host, host.path(LOCK)):
         # A switchover that began meanwhile has a timer of its own.
-        if said and undo.pending(host, "database"):
+        if undo.pending(host, "database"):
             return said + "another switchover is at work"
         said += _come_home(member)
         record.announce(host, request, "done", action="undo", outcome=said)
@@ -133,42 +130,6 @@ def _bouncer(member: Member) -> dict[str, Any]:
         return {"trouble": error.message}
     paused = member.bouncer.paused()
     return {"trouble": None, "paused": paused, "following": following, **clients}
-
-
-def _pause(host: Host, request: Request, member: Member) -> dict[str, object]:
-    within = request.seconds("within", switchover.PAUSE_WITHIN, minimum=0.5, maximum=30)
-    seconds = request.seconds("seconds", 15.0, minimum=1, maximum=60)
-    if member.bouncer.paused():
-        return {"already": True}
-    undo.later(host, "database", within + seconds)
-    record.announce(host, request, "done", action="pause", seconds=seconds)
-    member.bouncer.pause(within)
-    return {"already": False}
-
-
-def _follow(host: Host, request: Request, member: Member) -> dict[str, object]:
-    name = request.server("member")
-    if name not in member.settings.members:
-        known = ", ".join(sorted(member.settings.members))
-        raise Refused("unknown_member", f"{name} is no member; nothing was changed", known)
-    if name == member.settings.name:
-        return _home(host, request, member)
-    linger = request.seconds("linger", LINGER, minimum=10, maximum=LINGER_MOST)
-    address = member.settings.members[name]
-    already = member.bouncer.following() == address
-    undo.later(host, "database", linger)
-    if not already:
-        record.announce(host, request, "done", action="follow", member=name)
-        member.bouncer.follow(address)
-    return {"already": already}
-
-
-def _resume(host: Host, request: Request, member: Member) -> dict[str, object]:
-    already = not member.bouncer.paused()
-    member.bouncer.resume()
-    if not already:
-        record.announce(host, request, "done", action="resume")
-    return {"already": already}
 
 
 def _home(host: Host, request: Request, member: Member) -> dict[str, object]:

@@ -21,26 +21,27 @@ def drain(host: Host, request: Request) -> dict[str, object]:
     """The verb `drain`: nginx answers 404 on /_health while the flag file exists.
 
     Returns {drained, already}. `on` with `"persist": true` outlives a reboot; `off` ends that too,
-    also where a run of patch.yml that stopped half way left the host drained.
+    also where a run of patch.yml that stopped half way left the host drained. `on` there makes it the
+    drain of who asks: no later patch puts the host back.
     `show` needs neither app nor lease and returns {drained, persist}.
     """
     action = request.choice("action", ("on", "off", "show"))
-    flag, persistent = host.path(FLAG), host.path(PERSISTENT)
+    flag, persistent, by_patch = (host.path(name) for name in (FLAG, PERSISTENT, BY_PATCH))
     if action == "show":
         return {"drained": flag.exists(), "persist": persistent.exists()}
     persist = request.boolean("persist")
     with record.fenced(host, request):
         if action == "on":
             already = flag.exists() and (persistent.exists() or not persist)
+            already = already and not by_patch.exists()
         else:
-            kept = (flag, persistent, host.path(BY_PATCH))
-            already = not any(path.exists() for path in kept)
+            already = not any(path.exists() for path in (flag, persistent, by_patch))
         if not already:
             more = {"persist": True} if persist and action == "on" else {}
             record.change(host, request, "done", action=action, **more)
-            if action == "off":
-                files.remove(host.path(BY_PATCH))
             _set(request, action == "on", persist, flag, persistent)
+            # It sorts before the other: after a boot its name would be in the flag.
+            files.remove(by_patch)
     return {"drained": action == "on", "already": already}
 
 

@@ -7,7 +7,8 @@ shift:   the new leader's server takes all new connections, the old one's keeps 
 drain:   a standby that will be restarted gets no new readers, and keeps those it has.
 release: checks decide again. What is left on a server that they call down then ends.
 
-It belongs to no app and no run: no lease, and in journald only. HAProxy keeps it across a reload
+It belongs to no app: no lease, and in journald only. A hold belongs to the run that asked for it, and
+nobody else ends it before the host does; one without a run is anybody's. HAProxy keeps it across a reload
 (the server-state file), not across a restart, after which checks decide: that errs towards safety.
 """
 
@@ -22,6 +23,7 @@ from .names import Request
 
 SOCKET = "/run/database-proxy/admin.sock"
 LOCK = "/var/lib/backline/proxy.lock"
+RUN = "/run/backline/proxy.run"  # whose hold it is
 WRITERS, READERS = "primary", "replicas"
 HOLD, LEAST, MOST = 180.0, 10.0, 1800.0
 UP_WITHIN = 8.0
@@ -50,7 +52,7 @@ class Server(NamedTuple):
 
 
 def proxy(host: Host, request: Request) -> dict[str, object]:
-    """The verb `proxy`. Returns {held, undone_by_itself, servers, already}; `status` without already.
+    """The verb `proxy`. Returns {held, run, undone_by_itself, servers, already}; `status` without already.
 
     Raises `UsageError`, `Refused` (not_leader, no_candidate, held, is_leader) or `HostctlError`: no_proxy,
     unknown_server, proxy_failed, proxy_refused, not_up, busy.
@@ -59,6 +61,7 @@ def proxy(host: Host, request: Request) -> dict[str, object]:
     if action == "status":
         return _answer(host)
     with files.locked(host, host.path(LOCK)):
+        _refuse_others(host, request)
         work = {"hold": _hold, "shift": _shift, "drain": _drain, "release": _release}[action]
         changed = work(host, request)
     return {**_answer(host), "already": not changed}
@@ -67,6 +70,8 @@ def proxy(host: Host, request: Request) -> dict[str, object]:
 def undo_by_itself(host: Host, request: Request) -> str:
     """What the timer does. Returns what was done, for people."""
     with files.locked(host, host.path(LOCK)):
+        if undo.pending(host, "proxy"):  # who held it anew meanwhile has a timer of its own
+            return "it is held anew"
         changed = _release(host, request)
     return "the database proxy's checks decide again" if changed else "nothing was held"
 
@@ -117,9 +122,35 @@ def _answer(host: Host) -> dict[str, object]:
     found = servers(host)
     return {
         "held": [f"{server.backend}/{server.name}" for server in found if server.held],
+        "run": _holder(host, found) or None,
         "undone_by_itself": undo.pending(host, "proxy"),
         "servers": [server.as_json() for server in found],
     }
+
+
+def _holder(host: Host, found: list[Server]) -> str:
+    """The run that holds writers; empty when none does, or one without a name."""
+    if not any(server.held for server in found if server.backend == WRITERS):
+        return ""
+    try:
+        return host.path(RUN).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _run(request: Request) -> str:
+    return request.run() if request.has("run") else ""
+
+
+def _refuse_others(host: Host, request: Request) -> None:
+    holder = _holder(host, servers(host))
+    if holder and holder != _run(request):
+        raise Refused(
+            "held",
+            f"run {holder} holds this proxy; nothing was changed",
+            "it lets go when it ends, or the host by itself when it was killed; by hand, with that run "
+            "in the request: hostctl proxy",
+        )
 
 
 def _hold(host: Host, request: Request) -> bool:
@@ -132,7 +163,8 @@ def _hold(host: Host, request: Request) -> bool:
     if leader == candidate:
         raise Refused("no_candidate", f"{leader} cannot take over from itself; nothing was held")
     others = [server for server in writers.values() if server.held and server.name != leader]
-    if others and not writers[candidate].drained:
+    foreign = _run(request) != _holder(host, list(writers.values()))
+    if others and (foreign or not writers[candidate].drained):
         names = ", ".join(server.name for server in others)
         raise Refused("held", f"{names} is held already; nothing was changed", "release it first")
     if not writers[leader].up:
@@ -142,6 +174,7 @@ def _hold(host: Host, request: Request) -> bool:
             "hostctl proxy status, and the database's own: fab db.status",
         )
     undo.later(host, "proxy", seconds)
+    _name(host, _run(request))
     record.announce(host, request, "done", action="hold", leader=leader, candidate=candidate)
     commands = [f"disable health {WRITERS}/{leader}", _state(WRITERS, candidate, "drain")]
     if candidate in readers:
@@ -220,11 +253,21 @@ def _release(host: Host, request: Request) -> bool:
     _judged(host, {(server.backend, server.name) for server in old})
     for server in old:
         _tell(host, _state(server.backend, server.name, "ready"))
+    _name(host, "")
     undo.cancel(host, "proxy")
     if held:
         names = " ".join(f"{server.backend}/{server.name}" for server in held)
         record.announce(host, request, "done", action="release", servers=names)
     return bool(held)
+
+
+def _name(host: Host, run: str) -> None:
+    path = host.path(RUN)
+    if not run:
+        files.remove(path)
+        return
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    files.write_atomic(path, f"{run}\n".encode())
 
 
 def _judged(host: Host, names: set[tuple[str, str]]) -> None:

@@ -19,36 +19,49 @@ PROGRAM = "/usr/local/bin/hostctl"
 WHAT = ("proxy", "database")
 
 
-def unit(what: str) -> str:
-    """The timer's name, without its ending."""
-    return f"backline-undo-{what}"
+def units(what: str) -> list[str]:
+    """The names that its timer may have, without their ending: a new one is there before the old one goes,
+    and beside one whose service is at work."""
+    name = f"backline-undo-{what}"
+    return [name, f"{name}-2", f"{name}-3"]
 
 
 def pending(host: Host, what: str) -> bool:
-    """True while the host will undo it by itself."""
-    argv = ["systemctl", "is-active", "--quiet", f"{unit(what)}.timer"]
-    return host.run(argv, timeout=20).status == 0
+    """True while the host will undo it by itself; a timer whose service is at work does not count."""
+    argv = ["systemctl", "show", "--property=SubState", "--value", *_timers(units(what))]
+    return "waiting" in host.run(argv, timeout=20).out.split()
 
 
 def later(host: Host, what: str, seconds: float) -> None:
     """Have it undone in `seconds`, counted anew. Raises `HostctlError` (systemd_failed)."""
-    cancel(host, what)
-    name = unit(what)
-    argv = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--on-active={seconds:g}s"]
-    argv += ["--timer-property=AccuracySec=1s", f"--description=Undo what holds the {what}"]
-    ended = host.run([*argv, PROGRAM, "undo", what], timeout=30)
-    if ended.status != 0:
-        said = " ".join((ended.err or ended.out).split())[:300] or "no answer within 30 s"
-        raise HostctlError(
-            "systemd_failed",
-            f"systemd-run {name}: {said}; nothing was held or paused",
-            "without it nothing would end by itself: look at `systemctl list-timers` on the host",
-        )
+    names = units(what)
+    options = ["--quiet", "--collect", f"--on-active={seconds:g}s"]
+    options += ["--timer-property=AccuracySec=1s", f"--description=Undo what holds the {what}"]
+    for name in names:
+        argv = ["systemd-run", f"--unit={name}", *options, PROGRAM, "undo", what]
+        ended = host.run(argv, timeout=30)
+        if ended.status == 0:
+            _stop(host, [other for other in names if other != name])
+            return
+    said = " ".join((ended.err or ended.out).split())[:300] or "no answer within 30 s"
+    raise HostctlError(
+        "systemd_failed",
+        f"systemd-run {name}: {said}; nothing was held or paused",
+        "without it nothing would end by itself: look at `systemctl list-timers` on the host",
+    )
 
 
 def cancel(host: Host, what: str) -> None:
     """Forget the timer, if there is one. Not its service: that is who may be asking."""
-    host.run(["systemctl", "stop", f"{unit(what)}.timer"], timeout=30)
+    _stop(host, units(what))
+
+
+def _stop(host: Host, names: list[str]) -> None:
+    host.run(["systemctl", "stop", *_timers(names)], timeout=30)
+
+
+def _timers(names: list[str]) -> list[str]:
+    return [f"{name}.timer" for name in names]
 
 
 def run(host: Host, arguments: list[str]) -> int:

@@ -116,7 +116,6 @@ VERBS = {
             *(
                 "action",
                 "candidate",
-                "member",
                 "within",
                 "seconds",
                 "linger",
@@ -127,7 +126,7 @@ VERBS = {
             *("how", "pid", "started", "schema", "table"),
         ),
         True,
-        "look at this member of the database cluster, or hand over, pause, restart, ask it",
+        "look at this member of the database cluster, or hand over, restart, ask it",
     ),
     "proxy": Verb(
         "proxy",

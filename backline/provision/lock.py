@@ -10,9 +10,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from backline.errors import BacklineError, Exit
@@ -20,19 +20,28 @@ from backline.errors import BacklineError, Exit
 
 @dataclass(frozen=True)
 class Begun:
-    """A run that changes hosts. `command` is what was typed, `since` when, in UTC."""
+    """A run that changes hosts. `command` is what was typed, `since` when, in UTC. `tags`: its part of the
+    playbook, empty for all of it."""
 
     run: str
     actor: str
     since: str
     command: str
+    playbook: str = ""
+    tags: str = ""
+    hosts: tuple[str, ...] = ()
+
+    def covers(self, other: Begun) -> bool:
+        """True when all that `other` left undone is done, once this one has ended well."""
+        same = other.playbook in ("", self.playbook) and self.tags in ("", other.tags)
+        return same and set(other.hosts) <= set(self.hosts)
 
     def __str__(self) -> str:
         return f"`{self.command}` by {self.actor}, begun {self.since}, was cut off"
 
 
 class Held:
-    """The lock, while it is ours. `before`: the run that did not come to its end, if there is one."""
+    """The lock, while it is ours. `before`: the runs that did not come to their end, the newest last."""
 
     def __init__(self, folder: Path, env: str) -> None:
         self.before = unended(folder, env)
@@ -40,11 +49,18 @@ class Held:
 
     def begin(self, begun: Begun) -> None:
         """From here on hosts are changed."""
-        self._path.write_text(json.dumps(asdict(begun)), encoding="utf-8")
+        self._write([*self.before, begun])
 
-    def end(self) -> None:
-        """All that was to be done is done, or has failed and said so."""
-        self._path.unlink(missing_ok=True)
+    def end(self, begun: Begun, *, well: bool, lost: Sequence[str] = ()) -> None:
+        """All that was to be done is done (`well`), or has failed and said so; but not on hosts that were
+        `lost` in the middle of it."""
+        left = [other for other in self.before if not (well and begun.covers(other))]
+        self._write([*left, *([replace(begun, hosts=tuple(lost))] if lost else [])])
+
+    def _write(self, runs: list[Begun]) -> None:
+        new = self._path.with_suffix(".new")
+        new.write_text("".join(json.dumps(asdict(one)) + "\n" for one in runs), encoding="utf-8")
+        new.replace(self._path)
 
 
 @contextmanager
@@ -72,17 +88,32 @@ def held(folder: Path, env: str, actor: str, since: str) -> Iterator[Held]:
         os.close(descriptor)
 
 
-def unended(folder: Path, env: str) -> Begun | None:
-    """The last run that changed hosts from this checkout, unless it came to its end; it may be at work."""
+def unended(folder: Path, env: str) -> list[Begun]:
+    """Runs that changed hosts from this checkout and did not come to their end; the last may be at work."""
     try:
-        return Begun(**json.loads(_begun(folder, env).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        lines = _begun(folder, env).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []
+    return [begun for line in lines if (begun := _read(line))]
+
+
+def _read(line: str) -> Begun | None:
+    try:
+        told = json.loads(line)
+        return Begun(**{**told, "hosts": tuple(told.get("hosts", ()))})
+    except (ValueError, TypeError, AttributeError):
         return None
 
 
+def cut_off(folder: Path, env: str) -> list[Begun]:
+    """Runs that changed hosts from this checkout and were cut off, the newest last; empty while one is at
+    work."""
+    return [] if at_work(folder, env) else unended(folder, env)
+
+
 def killed(folder: Path, env: str) -> Begun | None:
-    """The last run that changed hosts from this checkout, if it was cut off: it is not at work any more."""
-    return None if at_work(folder, env) else unended(folder, env)
+    """The newest of them."""
+    return next(reversed(cut_off(folder, env)), None)
 
 
 def at_work(folder: Path, env: str) -> bool:

@@ -171,12 +171,12 @@ def run(
     from backline.transport import playbook as transport
 
     recap, path = Recap(), places.root() / _path(playbook)
-    begun = _begun()
+    begun = _begun(path.stem, options, view.hosts)
     changes = "--check" not in options
     locked = lock.held(kept(), fleet.name, begun.actor, begun.since)
     with locked as held, _recorded(fleet, begun, view, changes) as told, view:
-        if held.before is not None:
-            view.cut_off(str(held.before))
+        for before in held.before:
+            view.cut_off(str(before))
         if path.stem in OF_ROLES:
             _preflight(fleet, path, limit, kept())
         if changes:
@@ -192,9 +192,11 @@ def run(
         )
         code = Exit.INTERRUPTED if ended.interrupted else Exit.ERROR if ended.code else Exit.DONE
         # A host that went silent in the middle of patch.yml keeps that run's lease.
-        lost = path.stem == "patch" and recap.unreachable()
-        if changes and not ended.interrupted and not lost:
-            held.end()
+        lost = [
+            name for name in recap.unreachable() if path.stem == "patch" and recap.hosts[name].ok
+        ]
+        if changes and not ended.interrupted:
+            held.end(begun, well=not ended.code, lost=lost)
         told(int(code), [*recap.failed(), *recap.unreachable()])
     return recap, ended
 
@@ -207,21 +209,21 @@ def kept() -> Path:
 
 
 def killed(fleet: Environment) -> str:
-    """Which run from here did not come to its end, and is not at work; empty when all did."""
+    """Which runs from here did not come to their end, and are not at work; empty when all did."""
     from backline.provision import lock
 
-    found = lock.killed(kept(), fleet.name)
-    return str(found) if found else ""
+    return "; ".join(map(str, lock.cut_off(kept(), fleet.name)))
 
 
-def _begun() -> Begun:
+def _begun(playbook: str, options: Sequence[str], hosts: Sequence[str]) -> Begun:
     from datetime import UTC, datetime
 
     from backline.provision.lock import Begun
 
     run = new_run("", "")
     since = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Begun(run.id, run.actor, since, _typed())
+    tags = options[options.index("--tags") + 1] if "--tags" in options else ""
+    return Begun(run.id, run.actor, since, _typed(), playbook, tags, tuple(hosts))
 
 
 @contextmanager
@@ -238,7 +240,7 @@ def _recorded(fleet: Environment, begun: Begun, view: View, changes: bool) -> It
         yield told
 
 
-def _who(playbook: str, begun: Begun, before: Begun | None) -> list[str]:
+def _who(playbook: str, begun: Begun, before: Sequence[Begun]) -> list[str]:
     """What patch.yml tells the hosts: whose run this is, and whose leases are nobody's any more."""
     import json
 
@@ -247,7 +249,7 @@ def _who(playbook: str, begun: Begun, before: Begun | None) -> list[str]:
     told = {
         "patch_run": f"patch-{begun.run}",
         "patch_holder": begun.actor,
-        "patch_killed": f"patch-{before.run}" if before else "",
+        "patch_killed": ",".join(f"patch-{one.run}" for one in before),
     }
     return ["-e", json.dumps(told)]
 

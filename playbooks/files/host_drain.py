@@ -3,8 +3,8 @@
 
 `on` takes the app's lease for at most SECONDS, so that no deploy changes the host meanwhile, and says
 drain; the flag also outlives a reboot. `off` puts the host back and returns the lease; `leave` returns
-the lease and keeps the host out. A host that somebody else had drained stays drained. The lease of the run
-KILLED is nobody's any more.
+the lease and keeps the host out. A host that somebody else had drained stays drained. The leases of
+the runs KILLED, separated by commas, are nobody's any more.
 Standard library only: it runs on the host. Prints one JSON object; exit 1 with the reason on stderr.
 """
 
@@ -52,8 +52,8 @@ def main(
     who = {"app": app, "run": run, "actor": holder, "message": why}
     seen = hostctl("lease", app=app, action="show")
     lease = seen["lease"]
-    if lease and killed and (lease["run"], lease["holder"]) == (killed, holder):
-        free = {**who, "run": killed, "message": f"it was killed, {run} goes on"}
+    if lease and lease["run"] in killed.split(",") and lease["holder"] == holder:
+        free = {**who, "run": lease["run"], "message": f"it was killed, {run} goes on"}
         hostctl("lease", **free, token=lease["token"], action="release")
         seen, lease = hostctl("lease", app=app, action="show"), None
     if action == "leave" and not (lease and lease["run"] == run):
@@ -62,6 +62,8 @@ def main(
     hostctl("lease", **who, token=token, action="take", holder=holder, lifetime=int(seconds))
     if action == "on" and not FLAG.exists():
         hostctl("drain", **who, token=token, action="on")
+    # A run that was killed may have left the flag alone.
+    if action == "on" and ours(run) and not AFTER_BOOT.exists():
         AFTER_BOOT.write_text(
             "# Drained by an Ansible run, until that run is over.\n"
             f"d /run/backline 0755 root root -\nf {FLAG} 0644 root root - {run}\n"

@@ -212,7 +212,7 @@ def told_of(fleet: Fleet, how: str, words: tuple[str, ...]) -> str:
         said = " ".join((answer.out + answer.err).split())
         assert f"`fab {words[0]} " in said and "was cut off" in said, said
     kept = places.cache() / "provision" / f"{fleet.env}.begun"
-    return f"patch-{json.loads(kept.read_text())['run']}"
+    return f"patch-{json.loads(kept.read_text().splitlines()[-1])['run']}"
 
 
 def not_told_of(fleet: Fleet, host: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from backline.errors import BacklineError, Exit
 from backline.operations.database import look
 from backline.operations.database.judge import Plan
-from backline.transport.port import Answer, Clock, Fleet, HostError, Unreachable
+from backline.transport.port import Answer, Clock, Fleet, HostError, Outcome, Unreachable
 
 CALL = 20.0
 HAND_OVER = 75.0
@@ -45,6 +45,8 @@ class Switchover:
     ) -> None:
         self.fleet, self.plan, self.clock, self.report, self.who = fleet, plan, clock, report, who
         self.database_hosts: tuple[str, ...] = ()
+        self.held: tuple[str, ...] = plan.proxies
+        """App hosts whose proxies are ours to release, or may be."""
 
     def carry_out(self, database_hosts: Iterable[str]) -> Ended:
         """Hands over. Raises BacklineError saying who leads, and what is held until when."""
@@ -53,7 +55,7 @@ class Switchover:
         try:
             ended = self._hand_over()
         except BacklineError:
-            self._let_go("release")
+            self._let_go()
             raise
         except KeyboardInterrupt:
             # To let go now would cut off those who wait.
@@ -63,8 +65,8 @@ class Switchover:
             self._linger(ended)
         except KeyboardInterrupt:
             raise self._interrupted(f"{ended.leader} leads") from None
-        ended.warnings += self._let_go("release")
-        ended.warnings += self._home()
+        stayed = self._let_go()
+        ended.warnings += stayed or self._home()
         return ended
 
     def _hold(self) -> None:
@@ -74,19 +76,21 @@ class Switchover:
             "seconds": self.plan.linger + MARGIN,
         }
         try:
-            failed = self._proxies("hold", fields)
+            outcomes = self._each("hold", fields)
         except KeyboardInterrupt:
-            self._let_go("release")
+            self._let_go()
             raise self._interrupted(f"{self.plan.leader} leads") from None
+        self.held = tuple(host for host, outcome in outcomes.items() if _ours(outcome))
+        failed = _failed(outcomes)
         if not failed:
             self._tell("hold", f"{len(self.plan.proxies)} proxies keep their connections")
             return
-        self._let_go("release")
+        self._let_go()
         first = next(iter(failed.values()))
         raise BacklineError(
             f"proxies that cannot be held: {'; '.join(map(str, failed.values()))}",
             hosts=failed,
-            state=f"nothing was handed over: {self.plan.leader} leads, no proxy is held",
+            state=f"nothing was handed over: {self.plan.leader} leads, what this run held is released",
             hint=_hint(first),
             exit_code=Exit.GUARD_REFUSED if first.exit_code == Exit.GUARD_REFUSED else Exit.ERROR,
         )
@@ -143,7 +147,7 @@ class Switchover:
         )
 
     def _shift(self, ended: Ended) -> None:
-        failed = self._proxies("shift", {"leader": ended.leader})
+        failed = _failed(self._each("shift", {"leader": ended.leader}))
         ended.warnings += [f"{error}: old connections there may end" for error in failed.values()]
         self._tell("shift", f"new connections go to {ended.leader}")
 
@@ -172,13 +176,18 @@ class Switchover:
             if server["held"]
         )
 
-    def _let_go(self, action: str) -> list[str]:
-        failed = self._proxies(action, {})
-        if not failed:
-            self._tell("release", "no proxy is held any more")
-        return [f"{error}: its proxy lets go by itself" for error in failed.values()]
+    def _let_go(self) -> list[str]:
+        failed = _failed(self._each("release", {}, self.held))
+        if self.held and not failed:
+            self._tell("release", "what this run held is released")
+        return [
+            f"{error}: its proxy lets go by itself, and PgBouncer on {self.plan.leader_host} comes home "
+            "by itself after that"
+            for error in failed.values()
+        ]
 
     def _home(self) -> list[str]:
+        """Only when all proxies are released: connections that are left would come to a standby."""
         try:
             self._call(self.plan.leader_host, "database", {"action": "home"}, CALL)
         except HostError as error:
@@ -190,16 +199,16 @@ class Switchover:
         outcomes = self._each(action, fields)
         return {host: o.value for host, o in outcomes.items() if o.value is not None}
 
-    def _proxies(self, action: str, fields: Mapping[str, Any]) -> dict[str, HostError]:
-        """Does it on all app hosts at once; returns those that failed."""
-        outcomes = self._each(action, fields)
-        return {host: o.error for host, o in outcomes.items() if o.error is not None}
+    def _each(
+        self, action: str, fields: Mapping[str, Any], hosts: Iterable[str] | None = None
+    ) -> Mapping[str, Outcome[Answer]]:
+        """Does it on all app hosts at once, or on those of `hosts`."""
 
-    def _each(self, action: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         def work(host: str) -> Answer:
             return self._call(host, "proxy", {"action": action, **fields}, CALL)
 
-        return self.fleet.each(self.plan.proxies, work, deadline=CALL + 5)
+        chosen = self.plan.proxies if hosts is None else hosts
+        return self.fleet.each(chosen, work, deadline=CALL + 5)
 
     def _call(self, host: str, verb: str, fields: Mapping[str, Any], deadline: float) -> Answer:
         return self.fleet.call(host, verb, {**self.who, **fields}, deadline=deadline)
@@ -215,6 +224,17 @@ class Switchover:
             hint="fab db.status",
             exit_code=Exit.INTERRUPTED,
         )
+
+
+def _failed(outcomes: Mapping[str, Outcome[Answer]]) -> dict[str, HostError]:
+    return {host: o.error for host, o in outcomes.items() if o.error is not None}
+
+
+def _ours(outcome: Outcome[Answer]) -> bool:
+    """Whether a hold is ours, or may be: one that was there before or is refused is not."""
+    if outcome.value is not None:
+        return not outcome.value["already"]
+    return outcome.error is not None and outcome.error.exit_code != Exit.GUARD_REFUSED
 
 
 def _hint(error: HostError) -> str:

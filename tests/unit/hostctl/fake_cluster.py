@@ -143,13 +143,14 @@ class FakeCluster:
         return Completed(0, "", "")
 
     def _systemctl_show(self, words: list[str]) -> Completed:
-        return Completed(0, "4711\n", "")
-
-    def _systemctl_is_active(self, words: list[str]) -> Completed:
-        return Completed(0 if words[-1].removesuffix(".timer") in self.timers else 3, "", "")
+        if "--property=SubState" not in words:
+            return Completed(0, "4711\n", "")
+        there = ["waiting" if name[:-6] in self.timers else "dead" for name in words[4:]]
+        return Completed(0, "\n\n".join(there), "")
 
     def _systemctl_stop(self, words: list[str]) -> Completed:
-        self.timers.pop(words[-1].removesuffix(".timer"), None)
+        for name in words[2:]:
+            self.timers.pop(name.removesuffix(".timer"), None)
         return Completed(0, "", "")
 
     def _systemctl_restart(self, words: list[str]) -> Completed:
@@ -157,6 +158,8 @@ class FakeCluster:
 
     def _systemd_run(self, words: list[str]) -> Completed:
         options = dict(word[2:].partition("=")[::2] for word in words[1:] if word[:2] == "--")
+        if options["unit"] in self.timers:
+            return Completed(1, "", "already loaded")
         self.timers[options["unit"]] = [options["on-active"], *words[-3:]]
         return Completed(0, "", "")
 

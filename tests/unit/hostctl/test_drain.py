@@ -29,6 +29,11 @@ def test_a_host_that_would_be_drained_by_its_next_boot_alone_is_not_off(lab: Lab
 def test_a_host_that_an_operator_drains_is_not_put_back_by_a_patch(lab: Lab) -> None:
     """A patch puts back what bears its name."""
     lab.take()
-    lab.host.path(drain.FLAG).write_text("patch-20261122T190500Z\n")
-    lab.ok("drain", action="on", persist=True)
-    assert not lab.host.path(drain.FLAG).read_text().startswith("patch-")
+    by_patch = lab.host.path(drain.BY_PATCH)
+    for persist in (True, False):
+        lab.host.path(drain.FLAG).write_text("patch-20261122T190500Z\n")
+        by_patch.write_text("f /run/backline/drain 0644 root root - patch-20261122T190500Z\n")
+        assert lab.ok("drain", action="on", persist=persist)["already"] is False
+        assert not lab.host.path(drain.FLAG).read_text().startswith("patch-")
+        assert not by_patch.exists(), "after a boot the flag would bear the patch's name again"
+        assert lab.ok("drain", action="on", persist=persist)["already"] is True

@@ -60,6 +60,12 @@ def test_the_next_run_of_who_was_killed_need_not_wait(lab: Lab, program: Any) ->
     assert lab.ok("lease", action="show")["lease"] is None
 
 
+def test_of_several_that_were_killed_any_may_have_had_it(lab: Lab, program: Any) -> None:
+    on(program, FIRST)
+    on(program, SECOND, killed=f"{FIRST},patch-of-another-host")
+    assert lab.ok("lease", action="show")["lease"]["run"] == SECOND
+
+
 @pytest.mark.parametrize(
     ("holder", "killed"), [(BOB, FIRST), (ANN, ""), (ANN, "patch-of-long-ago")]
 )
@@ -70,6 +76,25 @@ def test_the_lease_of_anybody_else_is_respected(
     with pytest.raises(Refused, match="lease_held"):
         on(program, SECOND, holder, killed)
     assert lab.ok("lease", action="show")["lease"]["run"] == FIRST
+
+
+def test_a_run_that_was_killed_half_way_into_the_drain_is_made_whole(
+    lab: Lab, program: Any
+) -> None:
+    """Else the host is in service after its reboot, before anybody has looked at it."""
+    on(program, FIRST)
+    program.AFTER_BOOT.unlink()
+    on(program, SECOND, killed=FIRST)
+    assert SECOND in program.AFTER_BOOT.read_text()
+
+
+def test_a_host_that_an_operator_had_drained_is_not_marked(lab: Lab, program: Any) -> None:
+    lab.take(run="drain-1")
+    lab.ok("drain", action="on", run="drain-1")
+    lab.ok("lease", action="release", run="drain-1")
+    on(program, FIRST)
+    program.main("off", "jukebox", FIRST, "60", "patched", ANN)
+    assert lab.ok("facts")["drained"] is True and not program.AFTER_BOOT.exists()
 
 
 def test_a_flag_that_nobody_signed_names_nobody(lab: Lab) -> None:

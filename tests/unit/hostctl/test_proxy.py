@@ -41,6 +41,8 @@ class FakeProxy:
         self.answers_by = ""
         self.commands: list[str] = []
         self.timers: dict[str, str] = {}
+        self.timers_seen: list[int] = []  # how many there were whenever one was added
+        self.at_work: set[str] = set()
         self.schedules = True
         self.host = Host(root, run=self.run, boottime=lambda: self.clock, sleep=self.sleep)
         folder = root / "run/database-proxy"
@@ -93,12 +95,24 @@ class FakeProxy:
             if not self.schedules:
                 return Completed(1, "", "no")
             named = dict(word[2:].partition("=")[::2] for word in words if word[:2] == "--")
+            if named["unit"] in {*self.timers, *self.at_work}:
+                return Completed(1, "", f"Unit {named['unit']}.timer was already loaded")
+            self.timers_seen.append(len(self.timers))
             self.timers[named["unit"]] = named["on-active"]
         elif words[:2] == ["systemctl", "stop"]:
-            self.timers.pop(words[2].removesuffix(".timer"), None)
-        elif words[:2] == ["systemctl", "is-active"]:
-            return Completed(0 if words[3].removesuffix(".timer") in self.timers else 3, "", "")
+            for word in words[2:]:
+                self.timers.pop(word.removesuffix(".timer"), None)
+        elif words[:2] == ["systemctl", "show"]:
+            return Completed(0, "\n\n".join(map(self._state, words[4:])), "")
         return Completed(0, "", "")
+
+    def _state(self, timer: str) -> str:
+        name = timer.removesuffix(".timer")
+        return "running" if name in self.at_work else "waiting" if name in self.timers else "dead"
+
+    def elapse(self) -> None:
+        """Its time has come: the service runs, and systemd calls the timer running."""
+        self.at_work = {self.timers.popitem()[0]}
 
     def answer(self, command: str) -> str:
         if command == "show servers state":
@@ -202,8 +216,29 @@ def test_the_host_lets_go_by_itself(fake: FakeProxy) -> None:
     hold(fake, seconds=45)
     assert fake.timers == {"backline-undo-proxy": "45s"}
     assert ask(fake, "status")["undone_by_itself"] is True
+    fake.elapse()
     assert undo.run(fake.host, ["proxy"]) == 0
     assert ask(fake, "status")["held"] == [] and fake.timers == {}
+
+
+def test_a_new_timer_is_there_before_the_old_one_goes(fake: FakeProxy) -> None:
+    """Who is killed in between leaves nothing that is held for ever."""
+    for seconds in (45, 60, 75):
+        hold(fake, seconds=seconds)
+        assert list(fake.timers.values()) == [f"{seconds}s"]
+    assert fake.timers_seen == [0, 1, 1]
+
+
+def test_a_hold_while_the_timer_of_an_older_one_is_at_work(fake: FakeProxy) -> None:
+    hold(fake, seconds=45)
+    fake.elapse()
+    hold(fake, seconds=60)
+    assert fake.timers == {"backline-undo-proxy-2": "60s"}
+    assert undo.run(fake.host, ["proxy"]) == 0
+    assert ask(fake, "status")["held"], "it has a timer of its own"
+    fake.elapse()
+    assert undo.run(fake.host, ["proxy"]) == 0
+    assert not ask(fake, "status")["held"]
 
 
 def test_nothing_is_held_without_the_timer_that_ends_it(fake: FakeProxy) -> None:
@@ -238,7 +273,7 @@ def test_a_standby_is_drained_before_it_is_restarted(fake: FakeProxy) -> None:
     assert fake.connect("replicas") == "db1"
     assert [ask(fake, "drain", server="db1")["already"] for _ in range(2)] == [False, True]
     assert fake.connect("replicas") == "db2" and fake.sessions["replicas", "db1"] == 1
-    assert fake.timers == {"backline-undo-proxy": "180s"}
+    assert list(fake.timers.values()) == ["180s"]
     ask(fake, "release")
     assert fake.connect("replicas") == "db1" and fake.timers == {}
 
@@ -265,6 +300,50 @@ def test_what_is_refused(fake: FakeProxy) -> None:
     with pytest.raises(Refused) as refused:
         ask(fake, "hold", leader="db2", candidate="db1")
     assert refused.value.code == "held"
+
+
+def test_only_the_run_that_holds_it_lets_go(fake: FakeProxy) -> None:
+    """Another one would cut off the clients that wait."""
+    fake.connect()
+    assert hold(fake, run="ann-1")["run"] == "ann-1"
+    for action, fields in (
+        ("hold", {"leader": "db1", "candidate": "db2", "seconds": 20}),
+        ("shift", {"leader": "db1"}),
+        ("drain", {"server": "db2"}),
+        ("release", {}),
+    ):
+        for run in ({"run": "bob-1"}, {}):
+            with pytest.raises(Refused, match="ann-1") as caught:
+                ask(fake, action, **fields, **run)
+            assert caught.value.code == "held"
+    assert fake.timers == {"backline-undo-proxy": "180s"}
+    fake.leader = "nobody"
+    fake.sleep(10)
+    assert fake.sessions["primary", "db1"] == 1
+    assert hold(fake, run="ann-1")["already"] is True
+    assert ask(fake, "release", run="ann-1")["run"] is None
+    assert ask(fake, "status")["held"] == []
+
+
+def test_a_hold_without_a_name_is_anybodys_but_no_run_adopts_it(fake: FakeProxy) -> None:
+    hold(fake)
+    with pytest.raises(Refused) as caught:
+        hold(fake, run="ann-1")
+    assert caught.value.code == "held"
+    assert ask(fake, "release", run="ann-1")["already"] is False
+
+
+def test_a_run_whose_hold_is_gone_is_in_nobodys_way(fake: FakeProxy) -> None:
+    hold(fake, run="ann-1")
+    fake.checked = dict.fromkeys(fake.keys, True)  # HAProxy was started anew
+    fake.drained = dict.fromkeys(fake.keys, False)
+    ask(fake, "drain", server="db2")
+    assert ask(fake, "status")["run"] is None
+    assert ask(fake, "release")["held"] == []
+    hold(fake, run="bob-1")
+    fake.elapse()
+    assert undo.run(fake.host, ["proxy"]) == 0
+    assert hold(fake, run="ann-1")["run"] == "ann-1"
 
 
 def test_a_host_without_a_proxy(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ class DataFleet:
         self.following: dict[str, str] = {}
         self.dead: set[str] = set()
         self.held: dict[str, str] = {}
+        self.held_before: set[str] = set()
         self.shifted: dict[str, str] = {}
         self.sessions = dict.fromkeys(APPS, 0)
         self.faults: dict[tuple[str, str, str], BaseException] = {}
@@ -148,6 +149,7 @@ class DataFleet:
             self.held.pop(host, None)
         return {
             "held": [],
+            "already": host in self.held_before,
             "servers": [
                 {"sessions": self.sessions[host], "held": host in self.held},
                 {"sessions": 50, "held": False},

@@ -95,6 +95,21 @@ def test_what_was_held_is_released_when_a_step_fails(name: str) -> None:
     assert fleet.calls[-1][2] == "release"
 
 
+@pytest.mark.parametrize("already", [False, True])
+def test_a_hold_of_somebody_else_is_not_dropped(already: bool) -> None:
+    """Their clients wait just now, and to release would end their connections."""
+    fleet = DataFleet()
+    if already:
+        fleet.held_before = {"worker1"}
+        fleet.faults["db1", "database", "switchover"] = REFUSED
+    else:
+        fleet.faults["worker1", "proxy", "hold"] = HostError("x", "held", code="held", exit_code=6)
+    with pytest.raises(BacklineError) as caught:
+        run(fleet)
+    assert [host for host, _, action in fleet.calls if action == "release"] == ["stream1"]
+    assert caught.value.exit_code == 6 and "no proxy" not in caught.value.state
+
+
 LATER = {
     "shift": ("stream1", "proxy", "shift"),
     "release": ("stream1", "proxy", "release"),
@@ -108,7 +123,19 @@ def test_after_the_hand_over_a_failure_is_told_and_the_rest_is_done(name: str) -
     fleet.late_faults[LATER[name]] = FAILED
     ended = run(fleet)
     assert ended.leader == "db2" and len(ended.warnings) == 1
-    assert fleet.held == {} and fleet.following == {}
+    assert fleet.held == {} and bool(fleet.following) is (name == "release")
+
+
+def test_pgbouncer_stays_while_a_proxy_may_still_be_held() -> None:
+    """An app host that nobody reaches serves on: its old connections would come to a standby."""
+    fleet, clock = DataFleet(), Clock()
+    fleet.sessions["worker1"] = 1
+    clock.before_sleep = lambda: fleet.dead.add("stream1")
+    ended = run(fleet, clock, linger=4)
+    assert "worker1" not in fleet.held and fleet.following == {"db1": "db2"}
+    assert ("db1", "database", "home") not in fleet.calls
+    (said,) = [warning for warning in ended.warnings if "stream1" in warning]
+    assert "lets go by itself" in said and "db1 comes home by itself" in said
 
 
 def test_a_leader_that_goes_silent_after_it_handed_over() -> None:

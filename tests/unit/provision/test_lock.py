@@ -63,13 +63,56 @@ def test_a_run_that_is_cut_off_is_told_of_until_the_next_one_ends(tmp_path: Path
     assert str(lock.killed(tmp_path, "stage")) == CUT_OFF
     assert lock.killed(tmp_path, "production") is None
     with lock.held(tmp_path, "stage", "bob", "later") as held:
-        assert held.before == BEGUN
+        assert held.before == [BEGUN]
     assert lock.killed(tmp_path, "stage") == BEGUN, "a look changes nothing"
     with lock.held(tmp_path, "stage", "bob", "later") as held:
-        held.begin(replace(BEGUN, actor="bob"))
-        assert held.before == BEGUN
-        held.end()
+        held.begin(bob := replace(BEGUN, actor="bob"))
+        assert held.before == [BEGUN]
+        held.end(bob, well=True)
     assert lock.killed(tmp_path, "stage") is None
+
+
+REBOOT = replace(BEGUN, playbook="patch", hosts=("stream1", "stream2"))
+LATER = replace(REBOOT, run="20261126T040000Z-ann-5678")
+ALL = ("stream1", "stream2", "worker1")
+
+
+@pytest.mark.parametrize(
+    ("later", "well", "goes"),
+    [
+        (LATER, True, True),
+        (replace(LATER, hosts=ALL), True, True),
+        (LATER, False, False),
+        (replace(LATER, hosts=("stream2", "worker1")), True, False),
+        (replace(LATER, playbook="site", hosts=ALL), True, False),
+        (replace(LATER, tags="nginx"), True, False),
+    ],
+)
+def test_the_record_of_a_killed_run_stays_until_its_work_is_done(
+    tmp_path: Path, later: lock.Begun, well: bool, goes: bool
+) -> None:
+    """Else nobody is told any more that hosts are half way, and their leases are waited for."""
+    with lock.held(tmp_path, "stage", "ann", "noon") as held:
+        held.begin(REBOOT)
+    with lock.held(tmp_path, "stage", "ann", "later") as held:
+        held.begin(later)
+        held.end(later, well=well)
+    assert lock.cut_off(tmp_path, "stage") == ([] if goes else [REBOOT])
+
+
+def test_each_run_that_was_cut_off_is_kept_and_the_newest_is_named_last(tmp_path: Path) -> None:
+    for run in (REBOOT, LATER):
+        with lock.held(tmp_path, "stage", "ann", "noon") as held:
+            held.begin(run)
+    assert lock.cut_off(tmp_path, "stage") == [REBOOT, LATER]
+    assert lock.killed(tmp_path, "stage") == LATER
+
+
+def test_a_run_that_lost_a_host_on_its_way_is_kept_for_that_host(tmp_path: Path) -> None:
+    with lock.held(tmp_path, "stage", "ann", "noon") as held:
+        held.begin(REBOOT)
+        held.end(REBOOT, well=False, lost=["stream2"])
+    assert lock.cut_off(tmp_path, "stage") == [replace(REBOOT, hosts=("stream2",))]
 
 
 def test_what_is_not_understood_is_no_run(tmp_path: Path) -> None:

@@ -259,6 +259,39 @@ def test_hosts_are_told_whose_run_it_is_and_which_one_was_cut_off(
         after = "" if flags else first["patch_run"]
         assert [one["patch_killed"] for one in extra] == ["", after, ""]
         assert len({one["patch_run"] for one in extra}) == 3
-    assert lock.unended(provision.kept(), "stage") is None
+    assert lock.unended(provision.kept(), "stage") == []
     entries = audit.commands(records.read_audit("stage").entries)
     assert [entry["exit_code"] for entry in entries] == ([] if flags else [130, 0, 0])
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_only_a_host_that_went_silent_on_the_way_is_half_way(
+    answered: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was dead before was not touched: nothing was cut off there."""
+    monkeypatch.setenv("BACKLINE_ROOT", str(tmp_path))
+    (tmp_path / "playbooks").mkdir()
+    for name in ("patch", "site"):
+        (tmp_path / "playbooks" / f"{name}.yml").touch()
+    told: list[list[str]] = []
+
+    def ansible(
+        path: Path, inventory: Path, *, options: list[str], take: Any, **_: object
+    ) -> Ended:
+        told.append(options)
+        if len(told) > 1:
+            return Ended(0, False, "")
+        for kind in ["runner_on_ok"] * answered + ["runner_on_unreachable"]:
+            take({"event": kind, "event_data": {"host": "stream1"}})
+        return Ended(4, False, "")
+
+    monkeypatch.setattr(backline.transport.playbook, "run", ansible)
+    monkeypatch.setattr(provision, "_preflight", lambda *_: None)
+    fleet = Environment("stage", tmp_path, {}, GROUPS, True, ())
+    for name, left in (("patch", answered), ("site", answered), ("patch", False)):
+        view = View(as_json=True, diff=False)
+        view.start(name, "stage", ["stream1", "stream2"], False)
+        provision.run(fleet, name, [], False, view)
+        assert ("was cut off" in provision.killed(fleet)) is left
+    first, third = (json.loads(words[1]) for words in (told[0], told[2]))
+    assert third["patch_killed"] == (first["patch_run"] if answered else "")
