@@ -111,11 +111,6 @@ def cut_off(folder: Path, env: str) -> list[Begun]:
     return [] if at_work(folder, env) else unended(folder, env)
 
 
-def killed(folder: Path, env: str) -> Begun | None:
-    """The newest of them."""
-    return next(reversed(cut_off(folder, env)), None)
-
-
 def at_work(folder: Path, env: str) -> bool:
     """Whether a run from this checkout has the environment's lock just now."""
     try:

@@ -57,19 +57,19 @@ CUT_OFF = "`fab patch --on stream1` by ann@laptop, begun 03:05, was cut off"
 def test_a_run_that_is_cut_off_is_told_of_until_the_next_one_ends(tmp_path: Path) -> None:
     program = HOLD.replace('"noon"):', f'"noon") as held:\n    held.begin(lock.{BEGUN!r})')
     other = holder(program, tmp_path)
-    assert lock.killed(tmp_path, "stage") is None, "it is at work"
+    assert not lock.cut_off(tmp_path, "stage"), "it is at work"
     other.kill()
     other.wait()
-    assert str(lock.killed(tmp_path, "stage")) == CUT_OFF
-    assert lock.killed(tmp_path, "production") is None
+    assert [str(run) for run in lock.cut_off(tmp_path, "stage")] == [CUT_OFF]
+    assert not lock.cut_off(tmp_path, "production")
     with lock.held(tmp_path, "stage", "bob", "later") as held:
         assert held.before == [BEGUN]
-    assert lock.killed(tmp_path, "stage") == BEGUN, "a look changes nothing"
+    assert lock.cut_off(tmp_path, "stage") == [BEGUN], "a look changes nothing"
     with lock.held(tmp_path, "stage", "bob", "later") as held:
         held.begin(bob := replace(BEGUN, actor="bob"))
         assert held.before == [BEGUN]
         held.end(bob, well=True)
-    assert lock.killed(tmp_path, "stage") is None
+    assert not lock.cut_off(tmp_path, "stage")
 
 
 REBOOT = replace(BEGUN, playbook="patch", hosts=("stream1", "stream2"))
@@ -105,7 +105,7 @@ def test_each_run_that_was_cut_off_is_kept_and_the_newest_is_named_last(tmp_path
         with lock.held(tmp_path, "stage", "ann", "noon") as held:
             held.begin(run)
     assert lock.cut_off(tmp_path, "stage") == [REBOOT, LATER]
-    assert lock.killed(tmp_path, "stage") == LATER
+    assert lock.cut_off(tmp_path, "stage")[-1] == LATER
 
 
 def test_a_run_that_lost_a_host_on_its_way_is_kept_for_that_host(tmp_path: Path) -> None:
@@ -117,4 +117,4 @@ def test_a_run_that_lost_a_host_on_its_way_is_kept_for_that_host(tmp_path: Path)
 
 def test_what_is_not_understood_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "stage.begun").write_text('{"run": 1')
-    assert lock.killed(tmp_path, "stage") is None
+    assert not lock.cut_off(tmp_path, "stage")
