@@ -6,6 +6,7 @@ program-to-program call a channel is simpler and the deadline is exact.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 
@@ -62,7 +63,9 @@ def execute(
         channel.close()
     if channel.exit_status < 0:
         raise ConnectionLost("the connection was closed before the command ended")
-    return Reply(channel.exit_status, bytes(streams.out), bytes(streams.err), streams.cut)
+    return Reply(
+        channel.exit_status, bytes(streams.out), bytes(streams.err), streams.cut, streams.beyond
+    )
 
 
 def _feed(channel: paramiko.Channel, stdin: bytes, end: float) -> None:
@@ -82,10 +85,20 @@ class _Streams:
     ) -> None:
         self.channel, self.heard, self.kept = channel, heard, kept
         self.out, self.err = bytearray(), bytearray()
-        self.cut = False
+        self._more: dict[str, hashlib._Hash] = {}
         self.event = threading.Event()
         for buffer in (channel.in_buffer, channel.in_stderr_buffer):
             buffer.set_event(self.event)
+
+    @property
+    def cut(self) -> bool:
+        return bool(self._more)
+
+    @property
+    def beyond(self) -> tuple[str, str]:
+        """See port.Reply."""
+        out, err = (self._more.get(stream) for stream in ("stdout", "stderr"))
+        return out.hexdigest() if out else "", err.hexdigest() if err else ""
 
     def read(self, end: float) -> None:
         """Reads both until the command has closed them; DeadlinePassed at `end`."""
@@ -109,7 +122,10 @@ class _Streams:
         if self.kept is None or len(mine) + len(data) <= self.kept:
             mine += data
         else:
-            mine += data[: self.kept - len(mine)]
-            self.cut = True
+            room = self.kept - len(mine)
+            mine += data[:room]
+            if stream not in self._more:
+                self._more[stream] = hashlib.sha256()
+            self._more[stream].update(memoryview(data)[room:])
         if self.heard:
             self.heard(stream, data)

@@ -63,12 +63,14 @@ class DeadlinePassed(HostError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a remote command left. `cut`: it wrote more than was kept here."""
+    """What a remote command left. `cut`: it wrote more than was kept here; `beyond`: digests of what
+    was not kept of stdout and of stderr, empty where all was."""
 
     code: int
     stdout: bytes
     stderr: bytes
     cut: bool = False
+    beyond: tuple[str, str] = ("", "")
 
 
 Heard = Callable[[str, bytes], None]

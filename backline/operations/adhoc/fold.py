@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from backline.operations.adhoc.results import Result, State
 
 TEXT_STATES = ("ok", "failed", "timeout")
+STREAMS = ("stdout", "stderr")
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,23 @@ def majority(groups: Sequence[Group]) -> Group | None:
 
 
 def difference(usual: Group, other: Group, names: tuple[str, str]) -> list[str]:
-    """How `other` differs from `usual`, as a unified difference; `names`: what the two are called."""
-    return list(
-        difflib.unified_diff(usual.lines, other.lines, names[0], names[1], n=1, lineterm="")
-    )
+    """How `other` differs from `usual`, as a unified difference; `names`: what the two are called.
+
+    Empty only when they said the same: a difference that no line shows is put into words.
+    """
+    one, two = usual.lines, other.lines
+    found = [] if one == two else list(difflib.unified_diff(one, two, *names, n=1, lineterm=""))
+    mine, its = usual.result, other.result
+    if mine.beyond != its.beyond:
+        where = [n for n, a, b in zip(STREAMS, mine.beyond, its.beyond, strict=True) if a != b]
+        more = f"{' and '.join(where)} beyond what is kept here: --outdir keeps all of it"
+        return [*found, f"({'differs as well' if found else 'what differs lies'} in {more})"]
+    if not found and (mine.stdout, mine.stderr) != (its.stdout, its.stderr):
+        return ["(differs in bytes that are not shown: --outdir keeps all of it)"]
+    return found
 
 
 def _key(result: Result) -> tuple[object, ...]:
     if result.state in TEXT_STATES:
-        return result.state, result.code, result.stdout, result.stderr
+        return result.state, result.code, result.stdout, result.stderr, result.beyond
     return result.state, result.kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
 from backline import wording
@@ -27,8 +27,8 @@ class Result:
     `state`: ok (it ended with 0), failed (another exit code), timeout (it was ended), unreachable
     (what it did is not known), interrupted (we were; it was ended), skipped (it was not begun).
     `code`: the exit code, None when there is none. `why`: in words, for states without a code, and
-    `kind`: the same for programs. `cut`: there was more output than was kept. `seconds`: from its
-    turn to its end.
+    `kind`: the same for programs. `cut`: there was more output than was kept, and `beyond` has digests
+    of the rest of both streams. `seconds`: from its turn to its end.
     """
 
     host: str
@@ -41,6 +41,7 @@ class Result:
     kind: str = ""
     hint: str = ""
     cut: bool = False
+    beyond: tuple[str, str] = ("", "")
 
     @property
     def ok(self) -> bool:
@@ -79,22 +80,23 @@ def of_reply(host: str, reply: Reply, seconds: float) -> Result:
     hint = ""
     if reply.code and reply.stderr.startswith(b"sudo: "):
         hint = "--sudo logs in as the inventory's ansible_user, whom sudo has to allow everything"
-    return Result(
-        host, state, reply.code, reply.stdout, reply.stderr, seconds, hint=hint, cut=reply.cut
-    )
+    return _with(reply, Result(host, state, reply.code, seconds=seconds, hint=hint))
 
 
 def of_error(host: str, error: HostError, seconds: float) -> Result:
     """The result of a host that gave none, or was not done in time."""
-    if isinstance(error, DeadlinePassed):
-        out, err, cut = error.reply.stdout, error.reply.stderr, error.reply.cut
-        return Result(
-            host, "timeout", None, out, err, seconds, error.message, error.code, error.hint, cut
-        )
     state: State = "unreachable" if isinstance(error, Unreachable) else "failed"
-    return Result(
-        host, state, None, b"", b"", seconds, error.message, error.code, error.hint, False
-    )
+    why, kind, hint = error.message, error.code, error.hint
+    if isinstance(error, DeadlinePassed):
+        late = Result(host, "timeout", seconds=seconds, why=why, kind=kind, hint=hint)
+        return _with(error.reply, late)
+    return Result(host, state, seconds=seconds, why=why, kind=kind, hint=hint)
+
+
+def _with(reply: Reply, result: Result) -> Result:
+    """The result with what the command wrote."""
+    out, err = reply.stdout, reply.stderr
+    return replace(result, stdout=out, stderr=err, cut=reply.cut, beyond=reply.beyond)
 
 
 class Results(tuple[Result, ...]):

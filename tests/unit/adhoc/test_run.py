@@ -51,6 +51,19 @@ def test_differences_are_from_the_majority(place: Place) -> None:
     assert lines[3] == "── h2  1 host, exit 0" and lines[-2:] == ["-two", "+TWO"]
 
 
+def test_hosts_that_differ_beyond_what_is_kept_do_not_say_the_same(place: Place) -> None:
+    """`yes` for a MiB, and then one of them has more to say."""
+    command = (
+        "head -c 1048576 /dev/zero | tr '\\0' y; "
+        'case $SSH_CONNECTION in *" 127.0.1.1 "*) echo DIFF;; *) echo same;; esac'
+    )
+    words = ("run", command, "--on", "h1,h2,h3")
+    heads = [line for line in place.fab(*words).stdout.splitlines() if line.startswith("──")]
+    assert heads == ["── h[2-3]  2 hosts, exit 0", "── h1  1 host, exit 0"]
+    last = place.fab(*words, "--diff").stdout.splitlines()[-2:]
+    assert last[0] == heads[1] and "stdout beyond what is kept" in last[1]
+
+
 def test_lines_are_streamed_as_they_come(place: Place) -> None:
     process = subprocess.Popen(
         [*place.argv, "run", "printf 'now\\nlater'; sleep 20", "--on", "h1", "--stream"],

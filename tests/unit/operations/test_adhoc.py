@@ -176,6 +176,22 @@ def test_the_same_words_with_another_exit_code_are_another_group() -> None:
     assert difference(usual, groups[1], ("a,c", "d"))[-2:] == ["-x", "+y"]
 
 
+def test_nothing_is_called_the_same_that_is_known_to_differ() -> None:
+    """Bytes that look alike, an end of line more, another text beyond what is kept."""
+    pairs = [
+        (Result("a", "ok", 0, b"x\xff"), Result("b", "ok", 0, b"x\xfe"), "not shown"),
+        (Result("a", "ok", 0, b"x\n"), Result("b", "ok", 0, b"x"), "not shown"),
+        (
+            Result("a", "ok", 0, b"x", cut=True, beyond=("", "1")),
+            Result("b", "ok", 0, b"x", cut=True, beyond=("", "2")),
+            "what differs lies in stderr beyond",
+        ),
+    ]
+    for one, two, words in pairs:
+        first, second = fold([one, two])
+        assert words in difference(first, second, ("a", "b"))[0]
+
+
 def test_hosts_that_fail_for_one_reason_are_one_group_whatever_their_addresses() -> None:
     errors = [Result(host, "unreachable", why=f"{host}: no", kind="timeout") for host in "ab"]
     assert [group.hosts for group in fold(errors)] == [("a", "b")]
