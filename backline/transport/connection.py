@@ -24,7 +24,7 @@ from paramiko.ssh_exception import (
 )
 
 from backline.transport import pins
-from backline.transport.port import Target, Unreachable
+from backline.transport.port import KEY_CHANGED, KEY_UNKNOWN, Target, Unreachable
 
 # Paramiko logs the traceback of every host that is down; we say it in our own words (`explain`).
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -164,7 +164,7 @@ def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachabl
             host.name,
             f"wrong host key from {where}: "
             f"expected {fingerprint(error.expected_key)}, offered {fingerprint(error.key)}",
-            code="host_key",
+            code=KEY_CHANGED,
             hint="somebody may stand in between, so nothing was sent. If the host was rebuilt, "
             "compare the key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
             f"then {_trust(host, known_hosts)} --replace",
@@ -173,14 +173,14 @@ def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachabl
         return Unreachable(
             host.name,
             f"no host key is pinned for {where}; it offered {fingerprint(error.key)}",
-            code="host_key",
+            code=KEY_UNKNOWN,
             hint=f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )
     if isinstance(error, FileNotFoundError) and str(known_hosts) in str(error):
         return Unreachable(
             host.name,
             f"there is no {known_hosts}, so no host key can be verified",
-            code="host_key",
+            code=KEY_UNKNOWN,
             hint="a lab's is written by `inv lab.up`; for other hosts "
             f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )

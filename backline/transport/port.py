@@ -11,6 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 Answer = dict[str, Any]
 T = TypeVar("T")
 
+KEY_CHANGED, KEY_UNKNOWN = "host_key_changed", "host_key_unknown"
+"""Kinds of Unreachable: another key than the pinned one was offered; none is pinned. They are two, so
+that what may be an attack is not taken for one more host that nobody has pinned yet."""
+
 
 @dataclass(frozen=True)
 class Target:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from backline.operations.adhoc.results import Result, State
+from backline.transport.port import KEY_CHANGED
 
 TEXT_STATES = ("ok", "failed", "timeout")
 STREAMS = ("stdout", "stderr")
@@ -31,7 +32,8 @@ class Group:
 
 
 def fold(results: Iterable[Result]) -> list[Group]:
-    """Groups of hosts with the same outcome: those that went well first, larger ones before smaller.
+    """Groups of hosts with the same outcome: those that went well first, larger ones before smaller,
+    and a wrong host key before other reasons of hosts that are unreachable.
 
     Errors name addresses: hosts without an answer belong together when the kind of error is the same.
     """
@@ -40,7 +42,15 @@ def fold(results: Iterable[Result]) -> list[Group]:
         found.setdefault(_key(result), []).append(result)
     groups = [Group(tuple(r.host for r in same), same[0]) for same in found.values()]
     order = list(State.__args__)  # type: ignore[attr-defined]
-    return sorted(groups, key=lambda g: (order.index(g.state), -len(g.hosts), min(g.hosts)))
+    return sorted(
+        groups,
+        key=lambda g: (
+            order.index(g.state),
+            g.result.kind != KEY_CHANGED,
+            -len(g.hosts),
+            min(g.hosts),
+        ),
+    )
 
 
 def majority(groups: Sequence[Group]) -> Group | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from backline import wording
 from backline.errors import BacklineError
-from backline.transport.port import DeadlinePassed, HostError, Reply, Unreachable
+from backline.transport.port import KEY_CHANGED, DeadlinePassed, HostError, Reply, Unreachable
 
 State = Literal["ok", "failed", "timeout", "unreachable", "interrupted", "skipped"]
 WORDS: dict[State, str] = {
@@ -143,10 +143,11 @@ def failure(results: Iterable[Result]) -> BacklineError | None:
         for state, word in WORDS.items()
         if any(result.state == state for result in bad)
     ]
+    by_weight = sorted(bad, key=lambda result: result.kind != KEY_CHANGED)
     unknown = any(result.state == "unreachable" for result in bad)
     return BacklineError(
         f"{', '.join(counts)} of {wording.hosts(len(found))}",
         hosts=[result.host for result in bad],
         state="what the unreachable hosts did is not known" if unknown else "",
-        hint=next((result.hint for result in bad if result.hint), ""),
+        hint=next((result.hint for result in by_weight if result.hint), ""),
     )

@@ -256,7 +256,7 @@ def test_whoever_runs_it_the_run_has_a_name_that_can_be_typed_and_is_a_folder_s(
     assert end["run"] == begin["run"]
 
 
-def test_a_wrong_host_key_stops_that_host_alone(place: Place) -> None:
+def test_a_wrong_host_key_stops_that_host_alone_and_hides_behind_nobody(place: Place) -> None:
     known = place.root / "inventory" / "loop" / "known_hosts"
     right = known.read_text()
     lines = right.splitlines()
@@ -266,9 +266,16 @@ def test_a_wrong_host_key_stops_that_host_alone(place: Place) -> None:
     assert other.returncode == 0
     key = " ".join((place.root / "other.pub").read_text().split()[:2])
     try:
-        known.write_text("\n".join([f"{lines[0].split()[0]} {key}", *lines[1:]]) + "\n")
+        wrong = f"{lines[2].split()[0]} {key}"  # of h3; h1 and h2 have none
+        known.write_text("\n".join([wrong, *lines[3:]]) + "\n")
         done = place.fab("run", "echo x", "--on", "apps")
     finally:
         known.write_text(right)
-    assert "── h[2-4]  3 hosts, exit 0" in done.stdout
-    assert "── h1  1 host, unreachable (host_key)" in done.stdout
+    heads = [line for line in done.stdout.splitlines() if line.startswith("──")]
+    assert heads == [
+        "── h4  1 host, exit 0",
+        "── h3  1 host, unreachable (host_key_changed)",
+        "── h[1-2]  2 hosts, unreachable (host_key_unknown)",
+    ]
+    assert "wrong host key" in done.stdout and "no host key is pinned" in done.stdout
+    assert "next: somebody may stand in between" in done.stderr and "--replace" in done.stderr

@@ -132,7 +132,7 @@ def test_a_wrong_host_key_is_refused_with_both_fingerprints(
     other = paramiko.ECDSAKey.generate()
     known.write_text(server.pinned(other))
     error = failure(fleet)
-    assert isinstance(error, Unreachable) and error.code == "host_key"
+    assert isinstance(error, Unreachable) and error.code == "host_key_changed"
     assert f"expected {connection.fingerprint(other)}" in error.message
     assert f"offered {connection.fingerprint(server.key)}" in error.message
     trust = f"fab hosts.trust --env {known.parent.name} --on {error.host}"
@@ -150,6 +150,7 @@ def test_a_key_that_is_not_pinned_is_refused(
     known.write_text("")
     error = failure(fleet)
     trust = f"fab hosts.trust --env {known.parent.name} --on {error.host}, "
+    assert error.code == "host_key_unknown"
     assert "no host key is pinned" in error.message and error.hint.startswith(trust)
     known.unlink()
     error = failure(fleet)
