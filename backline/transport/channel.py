@@ -20,11 +20,19 @@ KEPT = 1 << 20
 LONGEST_WAIT = 3600.0
 
 
-class DeadlinePassed(Exception):
+class Unfinished(Exception):
+    """The command did not say how it ended. `reply`: what it wrote until then."""
+
+    def __init__(self, reply: Reply, message: str = "") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class DeadlinePassed(Unfinished):
     """The command did not end in time; its channel was closed."""
 
 
-class ConnectionLost(Exception):
+class ConnectionLost(Unfinished):
     """The connection ended before the command did."""
 
 
@@ -54,25 +62,25 @@ def execute(
             channel.shutdown_write()
         streams.read(end)
         if not channel.status_event.wait(max(0.0, min(end - time.monotonic(), LONGEST_WAIT))):
-            raise DeadlinePassed
+            raise TimeoutError
     except TimeoutError:
-        raise DeadlinePassed from None
+        raise DeadlinePassed(streams.reply()) from None
     except (EOFError, OSError, paramiko.SSHException) as error:
-        raise ConnectionLost(str(error) or "the connection was closed") from error
+        why = str(error) or "the connection was closed"
+        raise ConnectionLost(streams.reply(), why) from error
     finally:
         channel.close()
     if channel.exit_status < 0:
-        raise ConnectionLost("the connection was closed before the command ended")
-    return Reply(
-        channel.exit_status, bytes(streams.out), bytes(streams.err), streams.cut, streams.beyond
-    )
+        why = "the connection was closed before the command ended"
+        raise ConnectionLost(streams.reply(), why)
+    return streams.reply(channel.exit_status)
 
 
 def _feed(channel: paramiko.Channel, stdin: bytes, end: float) -> None:
     sent = 0
     while sent < len(stdin):
         if time.monotonic() >= end:
-            raise DeadlinePassed
+            raise TimeoutError
         sent += channel.send(stdin[sent : sent + CHUNK])
 
 
@@ -90,18 +98,14 @@ class _Streams:
         for buffer in (channel.in_buffer, channel.in_stderr_buffer):
             buffer.set_event(self.event)
 
-    @property
-    def cut(self) -> bool:
-        return bool(self._more)
-
-    @property
-    def beyond(self) -> tuple[str, str]:
-        """See port.Reply."""
+    def reply(self, code: int = -1) -> Reply:
+        """What has come so far."""
         out, err = (self._more.get(stream) for stream in ("stdout", "stderr"))
-        return out.hexdigest() if out else "", err.hexdigest() if err else ""
+        beyond = out.hexdigest() if out else "", err.hexdigest() if err else ""
+        return Reply(code, bytes(self.out), bytes(self.err), bool(self._more), beyond)
 
     def read(self, end: float) -> None:
-        """Reads both until the command has closed them; DeadlinePassed at `end`."""
+        """Reads both until the command has closed them; TimeoutError at `end`."""
         channel = self.channel
         while True:
             over = channel.eof_received or channel.closed
@@ -114,7 +118,7 @@ class _Streams:
                 return
             left = end - time.monotonic()
             if left <= 0:
-                raise DeadlinePassed
+                raise TimeoutError
             self.event.wait(min(left, LONGEST_WAIT))
 
     def _take(self, stream: str, data: bytes) -> None:

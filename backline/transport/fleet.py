@@ -106,11 +106,10 @@ class SshFleet:
             raise DeadlinePassed(host, deadline, reply)
         return reply
 
-    def cut(self, hosts: Iterable[str]) -> None:
+    def cut(self, hosts: Iterable[str]) -> list[str]:
         """See port.Shells."""
         self._cuts += 1
-        for host in hosts:
-            self._drop(host)
+        return [host for host in hosts if self._drop(host)]
 
     def let_go(self, host: str) -> None:
         """See port.Shells."""
@@ -166,12 +165,13 @@ class SshFleet:
         session = session or self._session(host)
         try:
             return channel.execute(session, command, stdin=stdin, deadline=deadline, **options)
-        except channel.DeadlinePassed:
+        except channel.DeadlinePassed as late:
             self._drop(host)
-            raise pool.too_late(host, deadline) from None
+            raise pool.too_late(host, deadline, late.reply) from None
         except channel.ConnectionLost as error:
             self._drop(host)
-            raise Unreachable(host, f"connection lost: {error}", code="lost") from error
+            why = f"connection lost: {error}"
+            raise Unreachable(host, why, code="lost", reply=error.reply) from error
 
     def _session(self, host: str) -> Any:
         """A new channel; one that an idle connection refuses is tried on a fresh connection once."""
@@ -231,11 +231,13 @@ class SshFleet:
         except (OSError, EOFError, SSHException) as error:
             raise Unreachable(host, f"upload failed: {error}", code="upload") from error
 
-    def _drop(self, host: str) -> None:
+    def _drop(self, host: str) -> bool:
+        """Ends the connection to a host; whether there was one."""
         connection = self._connections.pop(host, None)
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+        return connection is not None
 
 
 def _allow_files(connections: int) -> None:

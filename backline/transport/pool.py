@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from backline.transport.port import Ended, HostError, Outcome, Unreachable
+from backline.transport.port import Ended, HostError, Outcome, Reply, Unreachable
 
 T = TypeVar("T")
 WIDTH = 32
@@ -30,7 +30,7 @@ class Threads:
     `abandon(host)` is called for a host whose work is given up, to cut what its thread hangs on.
     """
 
-    def __init__(self, abandon: Callable[[str], None] = lambda host: None) -> None:
+    def __init__(self, abandon: Callable[[str], object] = lambda host: None) -> None:
         self.abandon = abandon
         self._results: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._work: queue.SimpleQueue[tuple[int, Callable[[], Any]]] = queue.SimpleQueue()
@@ -127,7 +127,7 @@ def each(
     deadline: float,
     width: int = WIDTH,
     done: Callable[[str, Outcome[T]], None] | None = None,
-    abandon: Callable[[str], None] = lambda host: None,
+    abandon: Callable[[str], object] = lambda host: None,
 ) -> dict[str, Outcome[T]]:
     """Runs `work(host)` for every host, at most `width` at once; returns outcomes in the hosts' order.
 
@@ -156,11 +156,12 @@ def each(
     return {host: outcomes[host] for host in order}
 
 
-def too_late(host: str, deadline: float) -> Unreachable:
+def too_late(host: str, deadline: float, reply: Reply | None = None) -> Unreachable:
     """The error of a host that did not answer within `deadline` seconds."""
     return Unreachable(
         host,
         f"no answer within {deadline:.0f} s",
         code="deadline",
         hint="what it did until then is not known: `fab status` asks it again",
+        reply=reply,
     )

@@ -54,7 +54,20 @@ class HostError(Exception):
 
 
 class Unreachable(HostError):
-    """No answer: no connection, a wrong host key, a deadline passed. What the host did is not known."""
+    """No answer: no connection, a wrong host key, a deadline passed. What the host did is not known.
+    `reply`: what came of its output until then, None when no command was begun."""
+
+    def __init__(
+        self,
+        host: str,
+        message: str,
+        *,
+        code: str = "error",
+        hint: str = "",
+        reply: Reply | None = None,
+    ) -> None:
+        super().__init__(host, message, code=code, hint=hint)
+        self.reply = reply
 
 
 class DeadlinePassed(HostError):
@@ -67,8 +80,9 @@ class DeadlinePassed(HostError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a remote command left. `cut`: it wrote more than was kept here; `beyond`: digests of what
-    was not kept of stdout and of stderr, empty where all was."""
+    """What a remote command left; `code` is -1 when it did not say how it ended. `cut`: it wrote more
+    than was kept here; `beyond`: digests of what was not kept of stdout and of stderr, empty where
+    all was."""
 
     code: int
     stdout: bytes
@@ -204,9 +218,9 @@ class Shells(Protocol):
     def let_go(self, host: str) -> None:
         """Ends the connection to a host that nothing more is asked of."""
 
-    def cut(self, hosts: Iterable[str]) -> None:
+    def cut(self, hosts: Iterable[str]) -> list[str]:
         """Ends the connections to these hosts, and with them what runs there. Whatever was about to
-        begin, anywhere, does not."""
+        begin, anywhere, does not. Returns those that there was a connection to."""
 
 
 class Clock(Protocol):

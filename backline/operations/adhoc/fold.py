@@ -77,6 +77,7 @@ def difference(usual: Group, other: Group, names: tuple[str, str]) -> list[str]:
 
 
 def _key(result: Result) -> tuple[object, ...]:
+    said = result.stdout, result.stderr, result.beyond
     if result.state in TEXT_STATES:
-        return result.state, result.code, result.stdout, result.stderr, result.beyond
-    return result.state, result.kind
+        return result.state, result.code, *said
+    return result.state, result.kind, *said

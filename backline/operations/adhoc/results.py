@@ -26,6 +26,7 @@ class Result:
 
     `state`: ok (it ended with 0), failed (another exit code), timeout (it was ended), unreachable
     (what it did is not known), interrupted (we were; it was ended), skipped (it was not begun).
+    `stdout` and `stderr`: what had come of them until then, in every state.
     `code`: the exit code, None when there is none. `why`: in words, for states without a code, and
     `kind`: the same for programs. `cut`: there was more output than was kept, and `beyond` has digests
     of the rest of both streams. `seconds`: from its turn to its end.
@@ -90,7 +91,9 @@ def of_error(host: str, error: HostError, seconds: float) -> Result:
     if isinstance(error, DeadlinePassed):
         late = Result(host, "timeout", seconds=seconds, why=why, kind=kind, hint=hint)
         return _with(error.reply, late)
-    return Result(host, state, seconds=seconds, why=why, kind=kind, hint=hint)
+    result = Result(host, state, seconds=seconds, why=why, kind=kind, hint=hint)
+    reply = error.reply if isinstance(error, Unreachable) else None
+    return _with(reply, result) if reply else result
 
 
 def _with(reply: Reply, result: Result) -> Result:

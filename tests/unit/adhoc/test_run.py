@@ -17,6 +17,11 @@ from loop import COUNT, Place, ended, wait_for
 from backline.api import Fleet
 from backline.inventory import load
 
+SSHD = (
+    "p=$$; while ! grep -q '^Name:.*sshd' /proc/$p/status; "
+    "do p=$(ps -o ppid= -p $p | tr -d ' '); done"
+)
+"""Finds the sshd, in a command on a host, that serves this connection."""
 ALL = f"h[1-{COUNT}]"
 
 
@@ -125,6 +130,36 @@ def test_a_deadline_ends_what_runs_there_and_others_are_shown(place: Place, tmp_
     assert "── h1  1 host, not done in time\nbegun\n" in done.stdout
     assert took < 3 + 2 + 3, f"{took} s"  # and what it takes to start on a busy machine
     assert ended(marker)
+
+
+def test_what_had_come_of_a_host_that_was_lost_is_shown(place: Place) -> None:
+    """Its sshd is killed, then frozen: then the deadline passes without a word."""
+    begun = "echo begun; echo oops >&2"
+    for number, kind in ((9, "lost"), (19, "deadline")):
+        later = 'setsid sh -c "sleep 6; kill -9 $p" >/dev/null 2>&1 </dev/null &'
+        command = f"{begun}; {SSHD}; {later} sleep 0.3; kill -{number} $p; sleep 9"
+        words = ("run", command, "--on", "h1", "--timeout", "3")
+        found = result(place.fab(*words, "--json").stdout.splitlines()[0])
+        assert found["error"]["code"] == kind, found
+        assert (found["stdout"], found["stderr"]) == ("begun\n", "oops\n")
+        shown = place.fab(*words).stdout
+        assert f"unreachable ({kind})" in shown and "begun\nstderr: oops\n" in shown
+
+
+def test_what_had_come_before_ctrl_c_is_shown(place: Place) -> None:
+    process = subprocess.Popen(
+        [*place.argv, "run", "echo begun; echo oops >&2; sleep 30", "--on", "h1,h2"],
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "── h[1-2]  2 hosts, interrupted\n" in said.decode()
+    assert b"begun\nstderr: oops\n" in said
 
 
 def test_a_killed_operator_leaves_nothing_on_the_hosts(place: Place, tmp_path: Path) -> None:

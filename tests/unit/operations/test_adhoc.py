@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -30,6 +31,7 @@ class Shells:
         self.asked: list[str] = []
         self.released: list[str] = []
         self.were_cut: list[str] = []
+        self.gone = threading.Event()
 
     def run(
         self,
@@ -57,8 +59,10 @@ class Shells:
     def let_go(self, host: str) -> None:
         self.released.append(host)
 
-    def cut(self, hosts: Iterable[str]) -> None:
-        self.were_cut += hosts
+    def cut(self, hosts: Iterable[str]) -> list[str]:
+        self.were_cut += (found := list(hosts))
+        self.gone.set()
+        return found
 
 
 def names(count: int) -> list[str]:
@@ -134,6 +138,27 @@ def test_an_interruption_ends_what_runs_and_begins_nothing() -> None:
     results = work.carry_out(names(4))
     assert work.interrupted and fleet.were_cut == ["h1"]
     assert [result.state for result in results] == ["ok", "interrupted", "skipped", "skipped"]
+
+
+def test_what_had_been_said_before_an_interruption_is_shown() -> None:
+    """Also of a host that had ended, while the view was busy with the one before it."""
+
+    def interrupt(result: Result) -> None:
+        if not work.interrupted:
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+
+    def lost() -> Reply:
+        fleet.gone.wait(10)
+        raise Unreachable("h1", "lost", code="lost", reply=Reply(-1, b"begun", b""))
+
+    fleet = Shells(h1=lost, h2=slow)
+    work = Command(fleet, Job("x"), SystemClock(), told=interrupt)
+    results = work.carry_out(names(3))
+    assert [result.state for result in results] == ["ok", "interrupted", "ok"]
+    assert results["h1"].stdout == b"begun"
+    groups = fold([*results, replace(results["h1"], host="h9", stdout=b"")])
+    assert ("h1",) in [group.hosts for group in groups]
 
 
 def test_connections_are_let_go_unless_there_is_more_to_come() -> None:
