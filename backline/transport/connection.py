@@ -148,12 +148,14 @@ def _trust(host: Target, known_hosts: Path) -> str:
 
 
 def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
-    """What a failed connection means, where, and what to do about it."""
-    return (
+    """What a failed connection means, where, and what to do about it. Nothing was sent over it."""
+    found = (
         _of_its_key(host, known_hosts, error)
         or _of_our_key(host, error)
         or _of_the_way(host, error)
     )
+    found.sent = False
+    return found
 
 
 def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachable | None:

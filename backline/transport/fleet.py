@@ -89,7 +89,7 @@ class SshFleet:
         left = end - time.monotonic()
         if cuts != self._cuts or left <= 0:  # it was given up while it connected
             session.close()
-            raise pool.too_late(host, deadline)
+            raise pool.too_late(host, deadline, sent=False)
         left = left if deadline else 0.0
         line = guard.guarded(command, left, fed=len(stdin), sudo=sudo)
         reply = self._execute(
@@ -182,7 +182,8 @@ class SshFleet:
             except Exception as error:
                 self._drop(host)
                 if attempt == 2:
-                    raise Unreachable(host, f"connection lost: {error}", code="lost") from error
+                    why = f"connection lost: {error}"
+                    raise Unreachable(host, why, code="lost", sent=False) from error
         raise AssertionError("not reached")
 
     def _connection(self, host: str) -> PinnedConnection:

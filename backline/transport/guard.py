@@ -11,6 +11,9 @@ LATE_SECONDS = 1
 ENDED = 124, 128 + 9
 """The exit codes of a command that the deadline ended, asked or killed; one may also end with them by
 itself."""
+LOST_SECONDS = 90
+"""A host that loses sight of us without being told notices within so long: sshd's own keep-alive, see
+the role base."""
 CUT = 125
 """The exit code when the input did not arrive whole: then the command was not started."""
 

@@ -156,12 +156,10 @@ def each(
     return {host: outcomes[host] for host in order}
 
 
-def too_late(host: str, deadline: float, reply: Reply | None = None) -> Unreachable:
+def too_late(
+    host: str, deadline: float, reply: Reply | None = None, sent: bool = True
+) -> Unreachable:
     """The error of a host that did not answer within `deadline` seconds."""
-    return Unreachable(
-        host,
-        f"no answer within {deadline:.0f} s",
-        code="deadline",
-        hint="what it did until then is not known: `fab status` asks it again",
-        reply=reply,
-    )
+    hint = "what it did until then is not known: `fab status` asks it again" if sent else ""
+    why = f"no answer within {deadline:.0f} s"
+    return Unreachable(host, why, code="deadline", hint=hint, reply=reply, sent=sent)

@@ -55,7 +55,8 @@ class HostError(Exception):
 
 class Unreachable(HostError):
     """No answer: no connection, a wrong host key, a deadline passed. What the host did is not known.
-    `reply`: what came of its output until then, None when no command was begun."""
+    `reply`: what came of its output until then, None when no command was begun. `sent`: False when it
+    is certain that the host was told nothing."""
 
     def __init__(
         self,
@@ -65,9 +66,10 @@ class Unreachable(HostError):
         code: str = "error",
         hint: str = "",
         reply: Reply | None = None,
+        sent: bool = True,
     ) -> None:
         super().__init__(host, message, code=code, hint=hint)
-        self.reply = reply
+        self.reply, self.sent = reply, sent
 
 
 class DeadlinePassed(HostError):

@@ -25,6 +25,8 @@ GIVE_UP_SECONDS = 1.9
 """After its deadline a host has this long to say how it ended."""
 GATHER_SECONDS = 0.5
 """After an interruption hosts have this long to hand over what they had; connections end at once."""
+ASKED = "interrupted: it was asked to end"
+UNASKED = "interrupted: nothing was sent yet"
 CUT_KINDS = "lost", "deadline", "interrupted"
 STDIN_MOST = 16 << 20
 
@@ -130,7 +132,7 @@ class Command:
         job, began = self.job, self.clock.monotonic()
         try:
             if self.interrupted:
-                raise Unreachable(host, "interrupted before it began", code="interrupted")
+                raise Unreachable(host, UNASKED, code="interrupted", sent=False)
             reply = self.fleet.run(
                 host,
                 job.command,
@@ -176,7 +178,7 @@ class Command:
 
     def _take(self, result: Result) -> None:
         if self.interrupted and result.kind in CUT_KINDS:
-            why = "interrupted: it was ended"
+            why = ASKED if result.sent else UNASKED
             result = replace(result, state="interrupted", why=why, kind="interrupted", hint="")
         self._results[result.host] = result
         self._failed += not result.ok
@@ -190,10 +192,10 @@ class Command:
                 continue
             if ticket in self._begun:
                 seconds = now - self._begun[ticket]
-                why = "interrupted: it was ended"
-                self._take(
-                    Result(host, "interrupted", None, seconds=seconds, why=why, kind="interrupted")
-                )
+                sent = host in self._cut
+                why = ASKED if sent else UNASKED
+                cut = Result(host, "interrupted", why=why, kind="interrupted", sent=sent)
+                self._take(replace(cut, seconds=seconds))
             else:
                 self._take(Result(host, "skipped", why=self._why_not(), kind="skipped"))
         self._begun.clear()

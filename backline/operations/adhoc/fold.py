@@ -80,4 +80,4 @@ def _key(result: Result) -> tuple[object, ...]:
     said = result.stdout, result.stderr, result.beyond
     if result.state in TEXT_STATES:
         return result.state, result.code, *said
-    return result.state, result.kind, *said
+    return result.state, result.kind, result.sent, *said

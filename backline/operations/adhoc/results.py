@@ -25,7 +25,8 @@ class Result:
     """One host's part.
 
     `state`: ok (it ended with 0), failed (another exit code), timeout (it was ended), unreachable
-    (what it did is not known), interrupted (we were; it was ended), skipped (it was not begun).
+    (what it did is not known), interrupted (we were; it was asked to end), skipped (it was not
+    begun). `sent`: False when the host was certainly told nothing.
     `stdout` and `stderr`: what had come of them until then, in every state.
     `code`: the exit code, None when there is none. `why`: in words, for states without a code, and
     `kind`: the same for programs. `cut`: there was more output than was kept, and `beyond` has digests
@@ -43,6 +44,7 @@ class Result:
     hint: str = ""
     cut: bool = False
     beyond: tuple[str, str] = ("", "")
+    sent: bool = True
 
     @property
     def ok(self) -> bool:
@@ -92,8 +94,10 @@ def of_error(host: str, error: HostError, seconds: float) -> Result:
         late = Result(host, "timeout", seconds=seconds, why=why, kind=kind, hint=hint)
         return _with(error.reply, late)
     result = Result(host, state, seconds=seconds, why=why, kind=kind, hint=hint)
-    reply = error.reply if isinstance(error, Unreachable) else None
-    return _with(reply, result) if reply else result
+    if isinstance(error, Unreachable):
+        result = replace(result, sent=error.sent)
+        return _with(error.reply, result) if error.reply else result
+    return result
 
 
 def _with(reply: Reply, result: Result) -> Result:
@@ -147,10 +151,37 @@ def failure(results: Iterable[Result]) -> BacklineError | None:
         if any(result.state == state for result in bad)
     ]
     by_weight = sorted(bad, key=lambda result: result.kind != KEY_CHANGED)
-    unknown = any(result.state == "unreachable" for result in bad)
     return BacklineError(
         f"{', '.join(counts)} of {wording.hosts(len(found))}",
         hosts=[result.host for result in bad],
-        state="what the unreachable hosts did is not known" if unknown else "",
+        state=_unknown(result for result in bad if result.state == "unreachable"),
         hint=next((result.hint for result in by_weight if result.hint), ""),
+    )
+
+
+def _unknown(unreachable: Iterable[Result]) -> str:
+    """What is not known of hosts that gave no answer."""
+    sent: dict[bool, list[str]] = {True: [], False: []}
+    for result in unreachable:
+        sent[result.sent].append(result.host)
+    if not sent[True]:
+        return "nothing was sent to the unreachable hosts" if sent[False] else ""
+    if not sent[False]:
+        return "what the unreachable hosts did is not known"
+    from backline.selection import fold
+
+    others = "nothing was sent to the other unreachable hosts"
+    return f"what {fold(sent[True])} did is not known; {others}"
+
+
+def after_interruption(results: Iterable[Result], timeout: float) -> str:
+    """What may still go on where, after Ctrl-C. `timeout`: the seconds that each host had."""
+    from backline.transport import guard
+
+    if not any(result.state == "interrupted" and result.sent for result in results):
+        return "nothing was running on the hosts"
+    return (
+        f"what was running on the hosts was asked to end, and is killed {guard.GRACE_SECONDS} s later; "
+        f"a host out of reach ends it when it notices: within {guard.LOST_SECONDS} s, "
+        f"or when its {timeout:g} s are over"
     )

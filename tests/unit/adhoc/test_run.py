@@ -178,7 +178,7 @@ def test_a_killed_operator_leaves_nothing_on_the_hosts(place: Place, tmp_path: P
         assert process.returncode == (-9 if number == signal.SIGKILL else 130)
         assert ended(marker), number
         if number != signal.SIGKILL:
-            assert b"what was running on the hosts was ended" in said
+            assert b"what was running on the hosts was asked to end" in said
 
 
 def test_a_typing_error_never_means_all(place: Place) -> None:

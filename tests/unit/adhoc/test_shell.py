@@ -127,7 +127,7 @@ def test_ctrl_c_ends_the_command_there_and_not_the_sitting(place: Place, tmp_pat
     child.sendline(f"sh -c 'echo $$ >{marker}; sleep 60; :'")
     wait_for(lambda: marker.exists() and marker.read_text())
     child.sendintr()
-    child.expect_exact("what was running on the hosts was ended")
+    child.expect_exact("what was running on the hosts was asked to end")
     assert ended(marker)
     child.sendline("echo and on")
     child.expect_exact("1 host, exit 0")

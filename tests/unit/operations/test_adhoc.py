@@ -13,7 +13,7 @@ from backline.errors import BacklineError
 from backline.operations.adhoc import command as adhoc
 from backline.operations.adhoc.command import Command, Job
 from backline.operations.adhoc.fold import difference, fold, majority
-from backline.operations.adhoc.results import Result, failure
+from backline.operations.adhoc.results import Result, after_interruption, failure
 from backline.transport import pool
 from backline.transport.clock import SystemClock
 from backline.transport.port import Hands, Heard, HostError, Reply, Unreachable
@@ -159,6 +159,40 @@ def test_what_had_been_said_before_an_interruption_is_shown() -> None:
     assert results["h1"].stdout == b"begun"
     groups = fold([*results, replace(results["h1"], host="h9", stdout=b"")])
     assert ("h1",) in [group.hosts for group in groups]
+
+
+def test_no_more_is_said_of_hosts_than_is_known() -> None:
+    """Of those that were never connected to nothing was ended, and what they did is known."""
+    lost = Result("a", "unreachable", kind="lost")
+    refused = Result("b", "unreachable", kind="refused", sent=False)
+    cut = Result("c", "interrupted", kind="interrupted")
+    for found, words in (
+        ([lost], "what the unreachable hosts did is not known"),
+        ([refused], "nothing was sent to the unreachable hosts"),
+        ([lost, refused], "what a did is not known; nothing was sent to the other"),
+        ([cut], ""),
+    ):
+        error = failure(found)
+        assert error and error.state.startswith(words) and bool(error.state) == bool(words)
+    assert "asked to end, and is killed 5 s later" in after_interruption([cut, lost], 60)
+    assert "within 90 s, or when its 60 s are over" in after_interruption([cut], 60)
+    unsent = replace(cut, sent=False)
+    assert after_interruption([unsent, lost], 60) == "nothing was running on the hosts"
+
+
+def test_hosts_that_were_not_connected_to_when_we_were_interrupted_were_sent_nothing() -> None:
+    class Connecting(Shells):
+        def cut(self, hosts: Iterable[str]) -> list[str]:
+            return [host for host in hosts if host == "h2"]
+
+    def interrupt(result: Result) -> None:
+        if not work.interrupted:
+            raise KeyboardInterrupt
+
+    work = Command(Connecting(h1=silent, h2=silent), Job("x"), SystemClock(), told=interrupt)
+    results = work.carry_out(names(3))
+    assert [result.sent for result in results] == [True, False, True]
+    assert "asked to end" in results["h2"].why and "nothing was sent" in results["h1"].why
 
 
 def test_connections_are_let_go_unless_there_is_more_to_come() -> None:
