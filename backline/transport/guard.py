@@ -38,7 +38,7 @@ def guarded(command: str, deadline: float, *, fed: int = 0, sudo: bool = False) 
     script = (
         "exec 3<&0; "
         + (_collect(fed) if fed else "")
-        + f"{limits} sh -c {shlex.quote(command)} {source} 3<&- & child=$!; "
+        + f"{limits} sh -c -- {shlex.quote(command)} {source} 3<&- & child=$!; "
         + ("exec 4<&-; " if fed else "")
         + "exec 2>/dev/null; "
         "( while read -r line; do :; done; kill -TERM -$child || kill -TERM $child; "

@@ -51,6 +51,14 @@ class Job:
             raise BacklineError("which command? It is empty", state="nothing was run")
         if "\0" in self.command:
             raise BacklineError("no command can hold a zero byte", state="nothing was run")
+        try:
+            self.command.encode()
+        except UnicodeEncodeError:
+            raise BacklineError(
+                "the command has bytes that are not UTF-8",
+                state="nothing was run",
+                hint="printf makes such bytes on the host: printf '\\377'; or feed them as input",
+            ) from None
         if not 1 <= self.timeout <= 86400:
             raise BacklineError("--timeout is a number of seconds from 1 to 86400")
         if self.fanout < 0 or self.max_fail < 0:

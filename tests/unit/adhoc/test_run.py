@@ -181,6 +181,24 @@ def test_a_killed_operator_leaves_nothing_on_the_hosts(place: Place, tmp_path: P
             assert b"what was running on the hosts was asked to end" in said
 
 
+def test_a_command_may_begin_with_a_dash(place: Place) -> None:
+    found = result(place.fab("run", "-n", "--on", "h1", "--json").stdout.splitlines()[0])
+    assert found["code"] == 127 and "requires an argument" not in str(found["stderr"])
+
+
+def test_a_command_that_is_no_text_is_refused_in_words(place: Place) -> None:
+    argv = [os.fsencode(word) for word in place.argv]
+    done = subprocess.run(
+        [*argv, b"run", b"echo \xff", b"--on", b"h1"],
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 1 and done.stdout == b""
+    assert b"not UTF-8" in done.stderr and b"Traceback" not in done.stderr
+
+
 def test_a_typing_error_never_means_all(place: Place) -> None:
     for words in (["--on", "aps"], ["--on", ""], [], ["--on", "apps:!h99"]):
         done = place.fab("run", "echo ran", *words)

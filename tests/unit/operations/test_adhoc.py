@@ -213,7 +213,14 @@ def test_a_fault_of_ours_is_no_hosts_result() -> None:
 @pytest.mark.parametrize(
     "job",
     [
-        *(Job(" "), Job("a\0b"), Job("x", timeout=0), Job("x", fanout=-1), Job("x", max_fail=-1)),
+        *(
+            Job(" "),
+            Job("a\0b"),
+            Job("a\udcff"),
+            Job("x", timeout=0),
+            Job("x", fanout=-1),
+            Job("x", max_fail=-1),
+        ),
         Job("x", stdin=bytes(adhoc.STDIN_MOST + 1)),
     ],
 )
