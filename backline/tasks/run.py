@@ -133,8 +133,9 @@ def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message
         work, results = selected.carry_out(job, message, **ears)
         shown.end()
     error = failure(results)
+    missing = files.trouble if files else ""
     if work.interrupted:
-        states = [after_interruption(results, job.timeout), error.state if error else ""]
+        states = [after_interruption(results, job.timeout), error.state if error else "", missing]
         raise BacklineError(
             f"interrupted: {error.message if error else 'every host was done'}",
             hosts=named(error.hosts if error else (), how),
@@ -143,11 +144,11 @@ def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message
         )
     if error:
         error.hosts = named(error.hosts, how)
+        error.state = "; ".join(filter(None, (error.state, missing)))
         raise error
-    if files and files.trouble:
-        raise BacklineError(
-            f"not all output was kept: {files.trouble}", state="the command ended well"
-        )
+    if files and missing:
+        hosts = named(tuple(files.troubles), how)
+        raise BacklineError(missing, hosts=hosts, state="the command ended well")
 
 
 def view(how: str, progress: Progress, hosts: tuple[str, ...]) -> View:

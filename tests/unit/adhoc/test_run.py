@@ -228,15 +228,41 @@ def test_files_hold_all_that_each_host_wrote(place: Place, tmp_path: Path) -> No
 
 
 def test_a_full_disk_here_ends_no_command_there(place: Place, tmp_path: Path) -> None:
-    (tmp_path / "h1.out").symlink_to("/dev/full")
-    done = place.fab(
-        "run", f"echo x; touch {tmp_path}/done", "--on", "h1", "--outdir", str(tmp_path)
-    )
+    """Here: files that may have a MiB."""
+
+    def fab(command: str) -> subprocess.CompletedProcess[str]:
+        words = ["run", command, "--on", "h1,h2", "--outdir", str(tmp_path)]
+        limited = ["bash", "-c", 'ulimit -f 1024; exec "$@"', "bash", *place.argv, *words]
+        environment, quiet = place.environment, subprocess.DEVNULL
+        return subprocess.run(
+            limited, env=environment, stdin=quiet, capture_output=True, text=True, timeout=60
+        )
+
+    more = f"head -c 2000000 /dev/zero | tr '\\0' x; touch {tmp_path}/done"
+    done = fab(more)
     assert done.returncode == 1 and (tmp_path / "done").exists() and "exit 0" in done.stdout
-    assert "not all output was kept" in done.stderr and "No space left" in done.stderr
-    (tmp_path / "h2.out").mkdir()
-    done = place.fab("run", "echo ran", "--on", "h2", "--outdir", str(tmp_path))
-    assert done.returncode == 1 and "ran" not in done.stdout and "h2.out" in done.stderr
+    assert "not all output was kept" in done.stderr and "File too large" in done.stderr
+    assert "and 1 more host" in done.stderr and "hosts: h[1-2]" in done.stderr
+    done = fab(f"{more}; exit 3")
+    assert "2 failed of 2 hosts" in done.stderr and "not all output was kept" in done.stderr
+    (tmp_path / "h3.out").mkdir()
+    done = place.fab("run", "echo ran", "--on", "h3", "--outdir", str(tmp_path))
+    assert done.returncode == 1 and "ran" not in done.stdout and "h3.out" in done.stderr
+
+
+def test_files_are_our_own_and_nobody_elses(place: Place, tmp_path: Path) -> None:
+    precious, folder = tmp_path / "precious", tmp_path / "there"
+    precious.write_text("mine")
+    folder.mkdir(mode=0o755)
+    for name in ("h1.out", "h1.err"):
+        (folder / name).symlink_to(precious)
+    home = replace(place, environment={**place.environment, "HOME": str(tmp_path)})
+    done = home.fab("run", "echo x; echo y >&2", "--on", "h1", "--outdir", "~/there")
+    assert done.returncode == 0, done.stderr
+    assert precious.read_text() == "mine"
+    files = {path.name: path for path in folder.iterdir()}
+    assert (files["h1.out"].read_text(), files["h1.err"].read_text()) == ("x\n", "y\n")
+    assert all(path.lstat().st_mode & 0o777 == 0o600 for path in files.values())
 
 
 def test_no_host_is_begun_after_too_many_failures(place: Place) -> None:
