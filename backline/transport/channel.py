@@ -50,7 +50,7 @@ def execute(
 
     With `lifeline` the remote stdin stays open until the command ends, which is how `guard.guarded`
     notices that we are gone. `heard` gets the output as it comes, `kept` bounds what the reply has
-    of each stream. Raises DeadlinePassed or ConnectionLost.
+    of each stream; while `heard` blocks the clock stands still. Raises DeadlinePassed or ConnectionLost.
     """
     end = time.monotonic() + deadline
     streams = _Streams(channel, heard, kept)
@@ -61,7 +61,9 @@ def execute(
         if not lifeline:
             channel.shutdown_write()
         streams.read(end)
-        if not channel.status_event.wait(max(0.0, min(end - time.monotonic(), LONGEST_WAIT))):
+        if not channel.status_event.wait(
+            max(0.0, min(end + streams.held - time.monotonic(), LONGEST_WAIT))
+        ):
             raise TimeoutError
     except TimeoutError:
         raise DeadlinePassed(streams.reply()) from None
@@ -93,6 +95,7 @@ class _Streams:
     ) -> None:
         self.channel, self.heard, self.kept = channel, heard, kept
         self.out, self.err = bytearray(), bytearray()
+        self.held = 0.0
         self._more: dict[str, hashlib._Hash] = {}
         self.event = threading.Event()
         for buffer in (channel.in_buffer, channel.in_stderr_buffer):
@@ -116,7 +119,7 @@ class _Streams:
                     self._take("stderr", channel.recv_stderr(CHUNK))
             if over:
                 return
-            left = end - time.monotonic()
+            left = end + self.held - time.monotonic()
             if left <= 0:
                 raise TimeoutError
             self.event.wait(min(left, LONGEST_WAIT))
@@ -132,4 +135,6 @@ class _Streams:
                 self._more[stream] = hashlib.sha256()
             self._more[stream].update(memoryview(data)[room:])
         if self.heard:
+            since = time.monotonic()
             self.heard(stream, data)
+            self.held += time.monotonic() - since

@@ -44,6 +44,8 @@ class SshFleet:
         self.known_hosts = known_hosts
         self.width = width
         self._cuts = 0
+        self._held: dict[str, float] = {}
+        self._holds: dict[str, float] = {}
         self._config: Any = None
         self._reading = threading.Lock()
         self._connections: dict[str, PinnedConnection] = {}
@@ -99,7 +101,7 @@ class SshFleet:
             left + guard.LATE_SECONDS + ANSWER_SECONDS if deadline else float("inf"),
             session=session,
             lifeline=True,
-            heard=heard,
+            heard=self._holding(host, heard) if heard else None,
             kept=channel.KEPT,
         )
         if reply.code in guard.ENDED and time.monotonic() >= end - 0.1:
@@ -129,7 +131,7 @@ class SshFleet:
 
     def hands(self) -> Hands:
         """See port.Fleet."""
-        return pool.Threads(self._drop)
+        return pool.Threads(self._drop, self._held_up)
 
     def discard(self, host: str, names: Iterable[str]) -> None:
         """See port.Fleet."""
@@ -204,6 +206,24 @@ class SshFleet:
                 raise explain(target, self.known_hosts, error) from error
             self._connections[host] = connection
             return connection
+
+    def _holding(self, host: str, heard: Heard) -> Heard:
+        """`heard`, and for how long it blocks is kept: a slow reader makes no host late."""
+
+        def hold(stream: str, data: bytes) -> None:
+            since = self._holds[host] = time.monotonic()
+            try:
+                heard(stream, data)
+            finally:
+                self._held[host] = self._held.get(host, 0.0) + time.monotonic() - since
+                self._holds.pop(host, None)
+
+        return hold
+
+    def _held_up(self, host: str) -> float:
+        """For how many seconds in all we, not the host, held up what runs there."""
+        since = self._holds.get(host)
+        return self._held.get(host, 0.0) + (time.monotonic() - since if since else 0.0)
 
     def _settings(self) -> Any:
         """Fabric's configuration (with ~/.ssh/config), read once for all connections."""

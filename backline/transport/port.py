@@ -95,7 +95,7 @@ class Reply:
 
 Heard = Callable[[str, bytes], None]
 """Takes a piece of a command's output as it comes: "stdout" or "stderr", and the bytes. May block:
-then the command waits."""
+then the command waits, and the clock of its deadline here stands still."""
 
 
 @dataclass(frozen=True)

@@ -292,6 +292,22 @@ def test_a_command_goes_on_when_nobody_reads_any_more(place: Place, tmp_path: Pa
     assert done.returncode == 1 and b"1 failed of 1 host" in done.stderr
 
 
+def test_a_slow_reader_makes_no_host_late(place: Place, tmp_path: Path) -> None:
+    """`| less`: the host has done its part in time, and we could not take what it said."""
+    command = f"seq 200000; touch {tmp_path}/$$"
+    words = f'{place.argv[0]} run "$COMMAND" --on h1,h2 --stream --timeout 3 | (sleep 9; wc -l)'
+    done = subprocess.run(
+        ["bash", "-c", f"{words}; exit ${{PIPESTATUS[0]}}"],
+        env={**place.environment, "COMMAND": command},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+    )
+    assert len(list(tmp_path.iterdir())) == 2
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == b"400000"
+
+
 def test_as_root_it_is_ansibles_user_who_asks_sudo(place: Place) -> None:
     sudo = place.programs / "sudo"
     sudo.write_text('#!/bin/sh\n[ "$1 $2" = "-n --" ] || exit 1\nshift 2; BECAME=root exec "$@"\n')
