@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shlex
 
-GRACE_SECONDS = 5
-"""From asking a command to end, because we are gone, to killing it."""
+from backline.transport.port import GRACE_SECONDS
+
 LATE_SECONDS = 1
-"""The same after its deadline: that was the time to end in."""
+"""From asking it to end, because its deadline has passed, to killing it: that was the time to end in."""
 ENDED = 124, 128 + 9
 """The exit codes of a command that the deadline ended, asked or killed; one may also end with them by
 itself."""
-LOST_SECONDS = 90
-"""A host that loses sight of us without being told notices within so long: sshd's own keep-alive, see
-the role base."""
 CUT = 125
 """The exit code when the input did not arrive whole: then the command was not started."""
 

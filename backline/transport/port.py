@@ -11,6 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar
 Answer = dict[str, Any]
 T = TypeVar("T")
 
+GRACE_SECONDS = 5
+"""From asking a command on a host to end, because we are gone, to killing it."""
+LOST_SECONDS = 90
+"""A host that loses sight of us without being told notices within so long: sshd's own keep-alive, see
+the role base."""
 KEY_CHANGED, KEY_UNKNOWN = "host_key_changed", "host_key_unknown"
 """Kinds of Unreachable: another key than the pinned one was offered; none is pinned. They are two, so
 that what may be an attack is not taken for one more host that nobody has pinned yet."""

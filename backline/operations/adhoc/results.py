@@ -8,7 +8,15 @@ from typing import Any, Literal, overload
 
 from backline import wording
 from backline.errors import BacklineError
-from backline.transport.port import KEY_CHANGED, DeadlinePassed, HostError, Reply, Unreachable
+from backline.transport.port import (
+    GRACE_SECONDS,
+    KEY_CHANGED,
+    LOST_SECONDS,
+    DeadlinePassed,
+    HostError,
+    Reply,
+    Unreachable,
+)
 
 State = Literal["ok", "failed", "timeout", "unreachable", "interrupted", "skipped"]
 WORDS: dict[State, str] = {
@@ -176,12 +184,10 @@ def _unknown(unreachable: Iterable[Result]) -> str:
 
 def after_interruption(results: Iterable[Result], timeout: float) -> str:
     """What may still go on where, after Ctrl-C. `timeout`: the seconds that each host had."""
-    from backline.transport import guard
-
     if not any(result.state == "interrupted" and result.sent for result in results):
         return "nothing was running on the hosts"
     return (
-        f"what was running on the hosts was asked to end, and is killed {guard.GRACE_SECONDS} s later; "
-        f"a host out of reach ends it when it notices: within {guard.LOST_SECONDS} s, "
+        f"what was running on the hosts was asked to end, and is killed {GRACE_SECONDS} s later; "
+        f"a host out of reach ends it when it notices: within {LOST_SECONDS} s, "
         f"or when its {timeout:g} s are over"
     )

@@ -162,6 +162,31 @@ def test_what_had_come_before_ctrl_c_is_shown(place: Place) -> None:
     assert b"begun\nstderr: oops\n" in said
 
 
+def test_ctrl_c_waits_for_no_frozen_host_and_says_what_may_go_on_there(
+    place: Place, tmp_path: Path
+) -> None:
+    later = "setsid sh -c 'sleep 8; kill -CONT '$p >/dev/null 2>&1 </dev/null &"
+    freeze = f"{SSHD}; {later} echo begun; sleep 0.3; touch {tmp_path}/frozen; kill -STOP $p"
+    command = f'case $SSH_CONNECTION in *" 127.0.1.1 "*) {freeze};; esac; sleep 30'
+    process = subprocess.Popen(
+        [*place.argv, "run", command, "--on", "h1,dead"],
+        env=place.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    wait_for(lambda: (tmp_path / "frozen").exists())
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert process.returncode == 130 and time.monotonic() - began < 5
+    assert b"begun" in out
+    said = " ".join(err.decode().split())
+    assert "asked to end" in said and "when it notices: within 90 s, or when its 60 s" in said
+    assert "nothing was sent to the unreachable hosts" in said
+
+
 def test_a_killed_operator_leaves_nothing_on_the_hosts(place: Place, tmp_path: Path) -> None:
     for number in (signal.SIGKILL, signal.SIGHUP, signal.SIGINT):
         marker = tmp_path / f"pid{number}"
