@@ -94,13 +94,14 @@ class Selection:
     ) -> Results:
         """Runs `command` by `sh -c` on every host and returns what came of it, host by host.
 
-        Nothing of it is left on a host when this returns: neither after `timeout` seconds, nor after
-        an exception, nor when this process is killed. `fanout`: at most so many hosts at a time.
-        `max_fail`: begin no other host after so many failures. `stdin`: the input of each. `told`
-        gets each result as it comes. Hosts that fail raise nothing: see Results.check.
+        Nothing of it stays on a host: neither after `timeout` seconds, nor after an exception, nor when
+        this process is killed; it is asked to end then, and killed five seconds later. `fanout`: at
+        most so many hosts at a time. `max_fail`: begin no other host after so many failures. `stdin`:
+        the input of each. `told` gets each result as it comes. Hosts that fail raise nothing: see
+        Results.check.
 
         Nobody is asked for the number of hosts here, that is for people. KeyboardInterrupt is raised
-        when everything was ended.
+        when everything was asked to end.
         """
         from backline.operations.adhoc.command import Job
 

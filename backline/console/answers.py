@@ -87,10 +87,11 @@ class Folded:
         from backline.operations.adhoc.fold import TEXT_STATES, difference
 
         usual = self._usual
+        cut = ["… more than is kept here: --outdir keeps all of it"] if group.result.cut else []
         if group.state not in TEXT_STATES:
-            return [f"   {group.result.why}"] if group.result.why else []
+            why = [f"   {group.result.why}"] if group.result.why else []
+            return [*why, *group.lines, *cut]
         if usual is None or usual is group or not self.differences:
-            cut = ["… more than is kept here: --outdir keeps all of it"] if group.result.cut else []
             return [*group.lines, *cut]
         lines = difference(usual, group, (_names(usual.hosts), names))
         return lines or ["   (says the same)"]

@@ -14,7 +14,7 @@ from typing import Any
 from backline import wording
 from backline.rollout.preflight import CLOCK_SECONDS, PROTOCOL
 from backline.selection import fold
-from backline.transport.port import HostError
+from backline.transport.port import KEY_UNKNOWN, HostError
 
 OK, WARN, BAD = "ok", "warn", "bad"
 PYTHON = (3, 11)
@@ -184,7 +184,7 @@ def reached(answers: Mapping[str, Mapping[str, Any] | HostError]) -> list[Findin
         by_code.setdefault(error.code, []).append(error)
     for code, alike in by_code.items():
         first = alike[0]
-        hint = "fab hosts.trust compares and pins" if code == "host_key" else first.hint
+        hint = "fab hosts.trust compares and pins" if code == KEY_UNKNOWN else first.hint
         more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
         said = f"{fold(error.host for error in alike)}: {first.message}{more}"
         findings.append(Finding("hosts", BAD, said, hint or "is it up? is there a way to it?"))

@@ -124,7 +124,7 @@ def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message
     """Runs the job and shows what comes. Raises BacklineError when not every host ended with 0."""
     from backline.console.answers import Unheard
     from backline.console.progress import Progress
-    from backline.operations.adhoc.results import failure
+    from backline.operations.adhoc.results import after_interruption, failure
 
     files = _files(outdir, selected.hosts)
     with Progress(selected.hosts, silent=how == "json") as progress:
@@ -133,20 +133,22 @@ def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message
         work, results = selected.carry_out(job, message, **ears)
         shown.end()
     error = failure(results)
+    missing = files.trouble if files else ""
     if work.interrupted:
+        states = [after_interruption(results, job.timeout), error.state if error else "", missing]
         raise BacklineError(
             f"interrupted: {error.message if error else 'every host was done'}",
             hosts=named(error.hosts if error else (), how),
-            state="what was running on the hosts was ended",
+            state="; ".join(filter(None, states)),
             exit_code=Exit.INTERRUPTED,
         )
     if error:
         error.hosts = named(error.hosts, how)
+        error.state = "; ".join(filter(None, (error.state, missing)))
         raise error
-    if files and files.trouble:
-        raise BacklineError(
-            f"not all output was kept: {files.trouble}", state="the command ended well"
-        )
+    if files and missing:
+        hosts = named(tuple(files.troubles), how)
+        raise BacklineError(missing, hosts=hosts, state="the command ended well")
 
 
 def view(how: str, progress: Progress, hosts: tuple[str, ...]) -> View:

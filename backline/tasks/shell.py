@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 import time
@@ -72,7 +73,13 @@ def shell(
         fab shell --env lab --on all < checks.txt
     """
     from backline.api import Fleet
+    from backline.operations.adhoc.command import Job
 
+    Job("true", float(timeout), fanout, sudo=sudo).check()
+    if isinstance(
+        sys.stdin, io.TextIOWrapper
+    ):  # a line that is no text is refused, not a traceback
+        sys.stdin.reconfigure(errors="surrogateescape")
     for number in (signal.SIGTERM, signal.SIGHUP):  # Ctrl-C ends a command, these end the shell
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
@@ -182,6 +189,11 @@ class Session:
         selected = self._confirm(self.fleet.on(where)) if where else self.selected
         options = self.options
         job = Job(command, options.timeout, options.fanout, sudo=options.sudo, kept=True)
+        try:
+            job.check()
+        except BacklineError as error:
+            self.failed += 1
+            raise Failed(error) from None
         if options.dry_run:
             one.show_plan(selected, job, options.how == "json")
             return

@@ -6,6 +6,7 @@ program-to-program call a channel is simpler and the deadline is exact.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 
@@ -19,11 +20,19 @@ KEPT = 1 << 20
 LONGEST_WAIT = 3600.0
 
 
-class DeadlinePassed(Exception):
+class Unfinished(Exception):
+    """The command did not say how it ended. `reply`: what it wrote until then."""
+
+    def __init__(self, reply: Reply, message: str = "") -> None:
+        super().__init__(message)
+        self.reply = reply
+
+
+class DeadlinePassed(Unfinished):
     """The command did not end in time; its channel was closed."""
 
 
-class ConnectionLost(Exception):
+class ConnectionLost(Unfinished):
     """The connection ended before the command did."""
 
 
@@ -41,7 +50,7 @@ def execute(
 
     With `lifeline` the remote stdin stays open until the command ends, which is how `guard.guarded`
     notices that we are gone. `heard` gets the output as it comes, `kept` bounds what the reply has
-    of each stream. Raises DeadlinePassed or ConnectionLost.
+    of each stream; while `heard` blocks the clock stands still. Raises DeadlinePassed or ConnectionLost.
     """
     end = time.monotonic() + deadline
     streams = _Streams(channel, heard, kept)
@@ -52,24 +61,28 @@ def execute(
         if not lifeline:
             channel.shutdown_write()
         streams.read(end)
-        if not channel.status_event.wait(max(0.0, min(end - time.monotonic(), LONGEST_WAIT))):
-            raise DeadlinePassed
+        if not channel.status_event.wait(
+            max(0.0, min(end + streams.held - time.monotonic(), LONGEST_WAIT))
+        ):
+            raise TimeoutError
     except TimeoutError:
-        raise DeadlinePassed from None
+        raise DeadlinePassed(streams.reply()) from None
     except (EOFError, OSError, paramiko.SSHException) as error:
-        raise ConnectionLost(str(error) or "the connection was closed") from error
+        why = str(error) or "the connection was closed"
+        raise ConnectionLost(streams.reply(), why) from error
     finally:
         channel.close()
     if channel.exit_status < 0:
-        raise ConnectionLost("the connection was closed before the command ended")
-    return Reply(channel.exit_status, bytes(streams.out), bytes(streams.err), streams.cut)
+        why = "the connection was closed before the command ended"
+        raise ConnectionLost(streams.reply(), why)
+    return streams.reply(channel.exit_status)
 
 
 def _feed(channel: paramiko.Channel, stdin: bytes, end: float) -> None:
     sent = 0
     while sent < len(stdin):
         if time.monotonic() >= end:
-            raise DeadlinePassed
+            raise TimeoutError
         sent += channel.send(stdin[sent : sent + CHUNK])
 
 
@@ -82,13 +95,20 @@ class _Streams:
     ) -> None:
         self.channel, self.heard, self.kept = channel, heard, kept
         self.out, self.err = bytearray(), bytearray()
-        self.cut = False
+        self.held = 0.0
+        self._more: dict[str, hashlib._Hash] = {}
         self.event = threading.Event()
         for buffer in (channel.in_buffer, channel.in_stderr_buffer):
             buffer.set_event(self.event)
 
+    def reply(self, code: int = -1) -> Reply:
+        """What has come so far."""
+        out, err = (self._more.get(stream) for stream in ("stdout", "stderr"))
+        beyond = out.hexdigest() if out else "", err.hexdigest() if err else ""
+        return Reply(code, bytes(self.out), bytes(self.err), bool(self._more), beyond)
+
     def read(self, end: float) -> None:
-        """Reads both until the command has closed them; DeadlinePassed at `end`."""
+        """Reads both until the command has closed them; TimeoutError at `end`."""
         channel = self.channel
         while True:
             over = channel.eof_received or channel.closed
@@ -99,9 +119,9 @@ class _Streams:
                     self._take("stderr", channel.recv_stderr(CHUNK))
             if over:
                 return
-            left = end - time.monotonic()
+            left = end + self.held - time.monotonic()
             if left <= 0:
-                raise DeadlinePassed
+                raise TimeoutError
             self.event.wait(min(left, LONGEST_WAIT))
 
     def _take(self, stream: str, data: bytes) -> None:
@@ -109,7 +129,12 @@ class _Streams:
         if self.kept is None or len(mine) + len(data) <= self.kept:
             mine += data
         else:
-            mine += data[: self.kept - len(mine)]
-            self.cut = True
+            room = self.kept - len(mine)
+            mine += data[:room]
+            if stream not in self._more:
+                self._more[stream] = hashlib.sha256()
+            self._more[stream].update(memoryview(data)[room:])
         if self.heard:
+            since = time.monotonic()
             self.heard(stream, data)
+            self.held += time.monotonic() - since

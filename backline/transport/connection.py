@@ -24,7 +24,7 @@ from paramiko.ssh_exception import (
 )
 
 from backline.transport import pins
-from backline.transport.port import Target, Unreachable
+from backline.transport.port import KEY_CHANGED, KEY_UNKNOWN, Target, Unreachable
 
 # Paramiko logs the traceback of every host that is down; we say it in our own words (`explain`).
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -34,6 +34,12 @@ KEEPALIVE_SECONDS = 10
 IDLE_SECONDS = 2.0
 """How often the thread of an idle connection looks around: paramiko's 0.1 s, on two hundred hosts that
 are kept open, is a processor's work."""
+
+
+BANNER = "SSH protocol banner"
+"""In what paramiko says when the host did not say in time that it speaks SSH, or hung up on us."""
+GONE = "No existing session"
+"""What paramiko says when the host took too long to agree on keys, or hung up after it."""
 
 
 class UnpinnedKey(SSHException):
@@ -109,7 +115,13 @@ class PinnedConnection(Connection):  # type: ignore[misc]
         keys = self.client.get_host_keys()
         keys.clear()
         pins.read(self.known_hosts).into(keys, self.host, self.port)
-        result = super().open()
+        try:
+            result = super().open()
+        except SSHException as error:
+            transport = self.client.get_transport()
+            if GONE in str(error) and transport is not None and not transport.is_active():
+                raise EOFError from error  # between the keys and the login
+            raise
         self.transport.set_keepalive(KEEPALIVE_SECONDS)
         self.transport.sock.settimeout(IDLE_SECONDS)
         return result
@@ -148,12 +160,14 @@ def _trust(host: Target, known_hosts: Path) -> str:
 
 
 def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
-    """What a failed connection means, where, and what to do about it."""
-    return (
+    """What a failed connection means, where, and what to do about it. Nothing was sent over it."""
+    found = (
         _of_its_key(host, known_hosts, error)
         or _of_our_key(host, error)
         or _of_the_way(host, error)
     )
+    found.sent = False
+    return found
 
 
 def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachable | None:
@@ -164,7 +178,7 @@ def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachabl
             host.name,
             f"wrong host key from {where}: "
             f"expected {fingerprint(error.expected_key)}, offered {fingerprint(error.key)}",
-            code="host_key",
+            code=KEY_CHANGED,
             hint="somebody may stand in between, so nothing was sent. If the host was rebuilt, "
             "compare the key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
             f"then {_trust(host, known_hosts)} --replace",
@@ -173,14 +187,14 @@ def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachabl
         return Unreachable(
             host.name,
             f"no host key is pinned for {where}; it offered {fingerprint(error.key)}",
-            code="host_key",
+            code=KEY_UNKNOWN,
             hint=f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )
     if isinstance(error, FileNotFoundError) and str(known_hosts) in str(error):
         return Unreachable(
             host.name,
             f"there is no {known_hosts}, so no host key can be verified",
-            code="host_key",
+            code=KEY_UNKNOWN,
             hint="a lab's is written by `inv lab.up`; for other hosts "
             f"{_trust(host, known_hosts)}, and compare it on the host's console",
         )
@@ -196,7 +210,7 @@ def _of_our_key(host: Target, error: Exception) -> Unreachable | None:
             code="authentication",
             hint="the inventory's ansible_ssh_private_key_file names it",
         )
-    if isinstance(error, AuthenticationException):
+    if isinstance(error, AuthenticationException) and not (_hung_up(error) or _slow(error)):
         return Unreachable(
             host.name,
             f"{_where(host)} refuses our key {host.key_file or '(agent or ~/.ssh)'}",
@@ -210,11 +224,17 @@ def _of_our_key(host: Target, error: Exception) -> Unreachable | None:
 def _of_the_way(host: Target, error: Exception) -> Unreachable:
     """Nobody was there, or nobody in time."""
     where = _where(host)
-    # Paramiko says "No existing session" when the host took too long to agree on keys.
-    slow = "banner" in str(error) or "No existing session" in str(error)
-    if slow or isinstance(error, TimeoutError):
+    if _slow(error):
         return Unreachable(
             host.name, f"{where} does not answer within {CONNECT_SECONDS} s", code="timeout"
+        )
+    if _hung_up(error):
+        return Unreachable(
+            host.name,
+            f"{where} closed the connection before we were logged in",
+            code="lost",
+            hint="once more: it may be down for a restart, or have too many logins at once "
+            "(sshd's MaxStartups; --fanout). If it stays so, is an SSH server what listens there?",
         )
     if isinstance(error, NoValidConnectionsError):
         reasons = {
@@ -222,6 +242,22 @@ def _of_the_way(host: Target, error: Exception) -> Unreachable:
         }
         return Unreachable(host.name, f"{where}: {', '.join(sorted(reasons))}", code="refused")
     return Unreachable(host.name, f"{where}: {error or type(error).__name__}", code="ssh")
+
+
+def _slow(error: Exception) -> bool:
+    """It did not say in time what we waited for."""
+    words = GONE, "Authentication timeout"
+    reasons = (error, error.__context__ if BANNER in str(error) else None)
+    return any(word in str(error) for word in words) or any(
+        isinstance(reason, TimeoutError) for reason in reasons
+    )
+
+
+def _hung_up(error: Exception) -> bool:
+    """It, or what is between, closed the connection. Paramiko does not tell that from slowness."""
+    if isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
+        return True
+    return BANNER in str(error) or "transport shut down or saw EOF" in str(error)
 
 
 def _where(host: Target) -> str:

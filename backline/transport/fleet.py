@@ -44,6 +44,8 @@ class SshFleet:
         self.known_hosts = known_hosts
         self.width = width
         self._cuts = 0
+        self._held: dict[str, float] = {}
+        self._holds: dict[str, float] = {}
         self._config: Any = None
         self._reading = threading.Lock()
         self._connections: dict[str, PinnedConnection] = {}
@@ -89,7 +91,7 @@ class SshFleet:
         left = end - time.monotonic()
         if cuts != self._cuts or left <= 0:  # it was given up while it connected
             session.close()
-            raise pool.too_late(host, deadline)
+            raise pool.too_late(host, deadline, sent=False)
         left = left if deadline else 0.0
         line = guard.guarded(command, left, fed=len(stdin), sudo=sudo)
         reply = self._execute(
@@ -99,18 +101,17 @@ class SshFleet:
             left + guard.LATE_SECONDS + ANSWER_SECONDS if deadline else float("inf"),
             session=session,
             lifeline=True,
-            heard=heard,
+            heard=self._holding(host, heard) if heard else None,
             kept=channel.KEPT,
         )
         if reply.code in guard.ENDED and time.monotonic() >= end - 0.1:
             raise DeadlinePassed(host, deadline, reply)
         return reply
 
-    def cut(self, hosts: Iterable[str]) -> None:
+    def cut(self, hosts: Iterable[str]) -> list[str]:
         """See port.Shells."""
         self._cuts += 1
-        for host in hosts:
-            self._drop(host)
+        return [host for host in hosts if self._drop(host)]
 
     def let_go(self, host: str) -> None:
         """See port.Shells."""
@@ -130,7 +131,7 @@ class SshFleet:
 
     def hands(self) -> Hands:
         """See port.Fleet."""
-        return pool.Threads(self._drop)
+        return pool.Threads(self._drop, self._held_up)
 
     def discard(self, host: str, names: Iterable[str]) -> None:
         """See port.Fleet."""
@@ -166,12 +167,13 @@ class SshFleet:
         session = session or self._session(host)
         try:
             return channel.execute(session, command, stdin=stdin, deadline=deadline, **options)
-        except channel.DeadlinePassed:
+        except channel.DeadlinePassed as late:
             self._drop(host)
-            raise pool.too_late(host, deadline) from None
+            raise pool.too_late(host, deadline, late.reply) from None
         except channel.ConnectionLost as error:
             self._drop(host)
-            raise Unreachable(host, f"connection lost: {error}", code="lost") from error
+            why = f"connection lost: {error}"
+            raise Unreachable(host, why, code="lost", reply=error.reply) from error
 
     def _session(self, host: str) -> Any:
         """A new channel; one that an idle connection refuses is tried on a fresh connection once."""
@@ -182,7 +184,8 @@ class SshFleet:
             except Exception as error:
                 self._drop(host)
                 if attempt == 2:
-                    raise Unreachable(host, f"connection lost: {error}", code="lost") from error
+                    why = f"connection lost: {error}"
+                    raise Unreachable(host, why, code="lost", sent=False) from error
         raise AssertionError("not reached")
 
     def _connection(self, host: str) -> PinnedConnection:
@@ -203,6 +206,24 @@ class SshFleet:
                 raise explain(target, self.known_hosts, error) from error
             self._connections[host] = connection
             return connection
+
+    def _holding(self, host: str, heard: Heard) -> Heard:
+        """`heard`, and for how long it blocks is kept: a slow reader makes no host late."""
+
+        def hold(stream: str, data: bytes) -> None:
+            since = self._holds[host] = time.monotonic()
+            try:
+                heard(stream, data)
+            finally:
+                self._held[host] = self._held.get(host, 0.0) + time.monotonic() - since
+                self._holds.pop(host, None)
+
+        return hold
+
+    def _held_up(self, host: str) -> float:
+        """For how many seconds in all we, not the host, held up what runs there."""
+        since = self._holds.get(host)
+        return self._held.get(host, 0.0) + (time.monotonic() - since if since else 0.0)
 
     def _settings(self) -> Any:
         """Fabric's configuration (with ~/.ssh/config), read once for all connections."""
@@ -231,11 +252,13 @@ class SshFleet:
         except (OSError, EOFError, SSHException) as error:
             raise Unreachable(host, f"upload failed: {error}", code="upload") from error
 
-    def _drop(self, host: str) -> None:
+    def _drop(self, host: str) -> bool:
+        """Ends the connection to a host; whether there was one."""
         connection = self._connections.pop(host, None)
         if connection is not None:
             with suppress(Exception):
                 connection.close()
+        return connection is not None
 
 
 def _allow_files(connections: int) -> None:

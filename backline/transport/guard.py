@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-GRACE_SECONDS = 5
-"""From asking a command to end, because we are gone, to killing it."""
+from backline.transport.port import GRACE_SECONDS
+
 LATE_SECONDS = 1
-"""The same after its deadline: that was the time to end in."""
+"""From asking it to end, because its deadline has passed, to killing it: that was the time to end in."""
 ENDED = 124, 128 + 9
 """The exit codes of a command that the deadline ended, asked or killed; one may also end with them by
 itself."""
@@ -35,7 +35,7 @@ def guarded(command: str, deadline: float, *, fed: int = 0, sudo: bool = False) 
     script = (
         "exec 3<&0; "
         + (_collect(fed) if fed else "")
-        + f"{limits} sh -c {shlex.quote(command)} {source} 3<&- & child=$!; "
+        + f"{limits} sh -c -- {shlex.quote(command)} {source} 3<&- & child=$!; "
         + ("exec 4<&-; " if fed else "")
         + "exec 2>/dev/null; "
         "( while read -r line; do :; done; kill -TERM -$child || kill -TERM $child; "

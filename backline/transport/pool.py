@@ -15,11 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from backline.transport.port import Ended, HostError, Outcome, Unreachable
+from backline.transport.port import Ended, HostError, Outcome, Reply, Unreachable
 
 T = TypeVar("T")
 WIDTH = 32
 IDLE_SECONDS = 5.0
+HELD_SECONDS = 0.2
+"""How often work that we hold up is looked at, once its time would be over."""
 
 
 class Threads:
@@ -28,10 +30,15 @@ class Threads:
     Threads that are done take the next piece: on a busy machine starting one costs more than a call.
 
     `abandon(host)` is called for a host whose work is given up, to cut what its thread hangs on.
+    `held(host)`: for how many seconds so far we, not the host, held up its work. They do not count.
     """
 
-    def __init__(self, abandon: Callable[[str], None] = lambda host: None) -> None:
-        self.abandon = abandon
+    def __init__(
+        self,
+        abandon: Callable[[str], object] = lambda host: None,
+        held: Callable[[str], float] = lambda host: 0.0,
+    ) -> None:
+        self.abandon, self.held = abandon, held
         self._results: queue.SimpleQueue[Ended] = queue.SimpleQueue()
         self._work: queue.SimpleQueue[tuple[int, Callable[[], Any]]] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -42,7 +49,7 @@ class Threads:
     def begin(self, ticket: int, host: str, work: Callable[[], Any], deadline: float) -> None:
         """See port.Hands."""
         end = time.monotonic() + deadline
-        self._running[ticket] = (host, end)
+        self._running[ticket] = (host, end - self.held(host))
         heapq.heappush(self._ends, (end, ticket, deadline))
         with self._lock:
             free = self._idle > 0
@@ -114,7 +121,13 @@ class Threads:
         ):
             _, ticket, deadline = heapq.heappop(self._ends)
             if ticket in self._running:
-                host, _ = self._running.pop(ticket)
+                host, end = self._running[ticket]
+                now = time.monotonic()
+                if end + self.held(host) > now:
+                    later = max(end + self.held(host), now + HELD_SECONDS)
+                    heapq.heappush(self._ends, (later, ticket, deadline))
+                    continue
+                del self._running[ticket]
                 self.abandon(host)
                 found.append(Ended(ticket, None, too_late(host, deadline)))
         return found
@@ -127,7 +140,7 @@ def each(
     deadline: float,
     width: int = WIDTH,
     done: Callable[[str, Outcome[T]], None] | None = None,
-    abandon: Callable[[str], None] = lambda host: None,
+    abandon: Callable[[str], object] = lambda host: None,
 ) -> dict[str, Outcome[T]]:
     """Runs `work(host)` for every host, at most `width` at once; returns outcomes in the hosts' order.
 
@@ -156,11 +169,10 @@ def each(
     return {host: outcomes[host] for host in order}
 
 
-def too_late(host: str, deadline: float) -> Unreachable:
+def too_late(
+    host: str, deadline: float, reply: Reply | None = None, sent: bool = True
+) -> Unreachable:
     """The error of a host that did not answer within `deadline` seconds."""
-    return Unreachable(
-        host,
-        f"no answer within {deadline:.0f} s",
-        code="deadline",
-        hint="what it did until then is not known: `fab status` asks it again",
-    )
+    hint = "what it did until then is not known: `fab status` asks it again" if sent else ""
+    why = f"no answer within {deadline:.0f} s"
+    return Unreachable(host, why, code="deadline", hint=hint, reply=reply, sent=sent)

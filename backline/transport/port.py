@@ -11,6 +11,15 @@ from typing import Any, Generic, Protocol, TypeVar
 Answer = dict[str, Any]
 T = TypeVar("T")
 
+GRACE_SECONDS = 5
+"""From asking a command on a host to end, because we are gone, to killing it."""
+LOST_SECONDS = 90
+"""A host that loses sight of us without being told notices within so long: sshd's own keep-alive, see
+the role base."""
+KEY_CHANGED, KEY_UNKNOWN = "host_key_changed", "host_key_unknown"
+"""Kinds of Unreachable: another key than the pinned one was offered; none is pinned. They are two, so
+that what may be an attack is not taken for one more host that nobody has pinned yet."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -50,7 +59,22 @@ class HostError(Exception):
 
 
 class Unreachable(HostError):
-    """No answer: no connection, a wrong host key, a deadline passed. What the host did is not known."""
+    """No answer: no connection, a wrong host key, a deadline passed. What the host did is not known.
+    `reply`: what came of its output until then, None when no command was begun. `sent`: False when it
+    is certain that the host was told nothing."""
+
+    def __init__(
+        self,
+        host: str,
+        message: str,
+        *,
+        code: str = "error",
+        hint: str = "",
+        reply: Reply | None = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(host, message, code=code, hint=hint)
+        self.reply, self.sent = reply, sent
 
 
 class DeadlinePassed(HostError):
@@ -63,17 +87,20 @@ class DeadlinePassed(HostError):
 
 @dataclass(frozen=True)
 class Reply:
-    """What a remote command left. `cut`: it wrote more than was kept here."""
+    """What a remote command left; `code` is -1 when it did not say how it ended. `cut`: it wrote more
+    than was kept here; `beyond`: digests of what was not kept of stdout and of stderr, empty where
+    all was."""
 
     code: int
     stdout: bytes
     stderr: bytes
     cut: bool = False
+    beyond: tuple[str, str] = ("", "")
 
 
 Heard = Callable[[str, bytes], None]
 """Takes a piece of a command's output as it comes: "stdout" or "stderr", and the bytes. May block:
-then the command waits."""
+then the command waits, and the clock of its deadline here stands still."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +225,9 @@ class Shells(Protocol):
     def let_go(self, host: str) -> None:
         """Ends the connection to a host that nothing more is asked of."""
 
-    def cut(self, hosts: Iterable[str]) -> None:
+    def cut(self, hosts: Iterable[str]) -> list[str]:
         """Ends the connections to these hosts, and with them what runs there. Whatever was about to
-        begin, anywhere, does not."""
+        begin, anywhere, does not. Returns those that there was a connection to."""
 
 
 class Clock(Protocol):

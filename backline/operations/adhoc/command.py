@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from backline import wording
 from backline.errors import BacklineError
@@ -22,6 +23,11 @@ FRESH_MOST = 48
 QUIET_SECONDS = 2.0
 GIVE_UP_SECONDS = 1.9
 """After its deadline a host has this long to say how it ended."""
+GATHER_SECONDS = 0.5
+"""After an interruption hosts have this long to hand over what they had; connections end at once."""
+ASKED = "interrupted: it was asked to end"
+UNASKED = "interrupted: nothing was sent yet"
+CUT_KINDS = "lost", "deadline", "interrupted"
 STDIN_MOST = 16 << 20
 
 
@@ -45,6 +51,14 @@ class Job:
             raise BacklineError("which command? It is empty", state="nothing was run")
         if "\0" in self.command:
             raise BacklineError("no command can hold a zero byte", state="nothing was run")
+        try:
+            self.command.encode()
+        except UnicodeEncodeError:
+            raise BacklineError(
+                "the command has bytes that are not UTF-8",
+                state="nothing was run",
+                hint="printf makes such bytes on the host: printf '\\377'; or feed them as input",
+            ) from None
         if not 1 <= self.timeout <= 86400:
             raise BacklineError("--timeout is a number of seconds from 1 to 86400")
         if self.fanout < 0 or self.max_fail < 0:
@@ -74,6 +88,8 @@ class Command:
         self.fleet, self.job, self.clock = fleet, job, clock
         self.told, self.heard, self.quiet = told, heard, quiet
         self.interrupted = False
+        self._found: deque[Ended] = deque()
+        self._cut: set[str] = set()
         self._begun: dict[int, float] = {}
         self._results: dict[str, Result] = {}
         self._failed = 0
@@ -87,7 +103,9 @@ class Command:
             self._loop()
         except KeyboardInterrupt:
             self.interrupted = True
-            self.fleet.cut(self._hosts[ticket] for ticket in self._begun)
+            self._cut = set(self.fleet.cut(self._hosts[ticket] for ticket in self._begun))
+            with suppress(KeyboardInterrupt):
+                self._gather()
             self._rest()
         return Results(self._results[host] for host in self._hosts)
 
@@ -99,8 +117,7 @@ class Command:
                 self._rest()
                 return
             found = self._hands.wait(FRESH_SECONDS / 4 if self._waiting else QUIET_SECONDS)
-            for ended in found:
-                self._end(ended)
+            self._take_all(found)
             if not found and not self._waiting:
                 self.quiet()
 
@@ -123,7 +140,7 @@ class Command:
         job, began = self.job, self.clock.monotonic()
         try:
             if self.interrupted:
-                raise Unreachable(host, "interrupted before it began", code="interrupted")
+                raise Unreachable(host, UNASKED, code="interrupted", sent=False)
             reply = self.fleet.run(
                 host,
                 job.command,
@@ -143,6 +160,21 @@ class Command:
         heard = self.heard
         return (lambda stream, data: heard(host, stream, data)) if heard else None
 
+    def _take_all(self, found: Sequence[Ended]) -> None:
+        self._found.extend(found)
+        while self._found:
+            self._end(self._found.popleft())
+
+    def _gather(self) -> None:
+        """What was cut off says what it had of output; what had ended before is still heard of."""
+        end = self.clock.monotonic() + GATHER_SECONDS
+        left = GATHER_SECONDS
+        self._take_all(())
+        while left > 0 and any(self._hosts[ticket] in self._cut for ticket in self._begun):
+            self._take_all(self._hands.wait(left))
+            left = end - self.clock.monotonic()
+        self._take_all(self._hands.wait(0))
+
     def _end(self, ended: Ended) -> None:
         host, began = self._hosts[ended.ticket], self._begun.pop(ended.ticket)
         if isinstance(ended.error, HostError):
@@ -153,6 +185,9 @@ class Command:
             self._take(ended.value)
 
     def _take(self, result: Result) -> None:
+        if self.interrupted and result.kind in CUT_KINDS:
+            why = ASKED if result.sent else UNASKED
+            result = replace(result, state="interrupted", why=why, kind="interrupted", hint="")
         self._results[result.host] = result
         self._failed += not result.ok
         self.told(result)
@@ -165,10 +200,10 @@ class Command:
                 continue
             if ticket in self._begun:
                 seconds = now - self._begun[ticket]
-                why = "interrupted: it was ended"
-                self._take(
-                    Result(host, "interrupted", None, seconds=seconds, why=why, kind="interrupted")
-                )
+                sent = host in self._cut
+                why = ASKED if sent else UNASKED
+                cut = Result(host, "interrupted", why=why, kind="interrupted", sent=sent)
+                self._take(replace(cut, seconds=seconds))
             else:
                 self._take(Result(host, "skipped", why=self._why_not(), kind="skipped"))
         self._begun.clear()

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
 from backline import wording
 from backline.errors import BacklineError
-from backline.transport.port import DeadlinePassed, HostError, Reply, Unreachable
+from backline.transport.port import (
+    GRACE_SECONDS,
+    KEY_CHANGED,
+    LOST_SECONDS,
+    DeadlinePassed,
+    HostError,
+    Reply,
+    Unreachable,
+)
 
 State = Literal["ok", "failed", "timeout", "unreachable", "interrupted", "skipped"]
 WORDS: dict[State, str] = {
@@ -25,10 +33,12 @@ class Result:
     """One host's part.
 
     `state`: ok (it ended with 0), failed (another exit code), timeout (it was ended), unreachable
-    (what it did is not known), interrupted (we were; it was ended), skipped (it was not begun).
+    (what it did is not known), interrupted (we were; it was asked to end), skipped (it was not
+    begun). `sent`: False when the host was certainly told nothing.
+    `stdout` and `stderr`: what had come of them until then, in every state.
     `code`: the exit code, None when there is none. `why`: in words, for states without a code, and
-    `kind`: the same for programs. `cut`: there was more output than was kept. `seconds`: from its
-    turn to its end.
+    `kind`: the same for programs. `cut`: there was more output than was kept, and `beyond` has digests
+    of the rest of both streams. `seconds`: from its turn to its end.
     """
 
     host: str
@@ -41,6 +51,8 @@ class Result:
     kind: str = ""
     hint: str = ""
     cut: bool = False
+    beyond: tuple[str, str] = ("", "")
+    sent: bool = True
 
     @property
     def ok(self) -> bool:
@@ -79,22 +91,27 @@ def of_reply(host: str, reply: Reply, seconds: float) -> Result:
     hint = ""
     if reply.code and reply.stderr.startswith(b"sudo: "):
         hint = "--sudo logs in as the inventory's ansible_user, whom sudo has to allow everything"
-    return Result(
-        host, state, reply.code, reply.stdout, reply.stderr, seconds, hint=hint, cut=reply.cut
-    )
+    return _with(reply, Result(host, state, reply.code, seconds=seconds, hint=hint))
 
 
 def of_error(host: str, error: HostError, seconds: float) -> Result:
     """The result of a host that gave none, or was not done in time."""
-    if isinstance(error, DeadlinePassed):
-        out, err, cut = error.reply.stdout, error.reply.stderr, error.reply.cut
-        return Result(
-            host, "timeout", None, out, err, seconds, error.message, error.code, error.hint, cut
-        )
     state: State = "unreachable" if isinstance(error, Unreachable) else "failed"
-    return Result(
-        host, state, None, b"", b"", seconds, error.message, error.code, error.hint, False
-    )
+    why, kind, hint = error.message, error.code, error.hint
+    if isinstance(error, DeadlinePassed):
+        late = Result(host, "timeout", seconds=seconds, why=why, kind=kind, hint=hint)
+        return _with(error.reply, late)
+    result = Result(host, state, seconds=seconds, why=why, kind=kind, hint=hint)
+    if isinstance(error, Unreachable):
+        result = replace(result, sent=error.sent)
+        return _with(error.reply, result) if error.reply else result
+    return result
+
+
+def _with(reply: Reply, result: Result) -> Result:
+    """The result with what the command wrote."""
+    out, err = reply.stdout, reply.stderr
+    return replace(result, stdout=out, stderr=err, cut=reply.cut, beyond=reply.beyond)
 
 
 class Results(tuple[Result, ...]):
@@ -141,10 +158,36 @@ def failure(results: Iterable[Result]) -> BacklineError | None:
         for state, word in WORDS.items()
         if any(result.state == state for result in bad)
     ]
-    unknown = any(result.state == "unreachable" for result in bad)
+    by_weight = sorted(bad, key=lambda result: result.kind != KEY_CHANGED)
     return BacklineError(
         f"{', '.join(counts)} of {wording.hosts(len(found))}",
         hosts=[result.host for result in bad],
-        state="what the unreachable hosts did is not known" if unknown else "",
-        hint=next((result.hint for result in bad if result.hint), ""),
+        state=_unknown(result for result in bad if result.state == "unreachable"),
+        hint=next((result.hint for result in by_weight if result.hint), ""),
+    )
+
+
+def _unknown(unreachable: Iterable[Result]) -> str:
+    """What is not known of hosts that gave no answer."""
+    sent: dict[bool, list[str]] = {True: [], False: []}
+    for result in unreachable:
+        sent[result.sent].append(result.host)
+    if not sent[True]:
+        return "nothing was sent to the unreachable hosts" if sent[False] else ""
+    if not sent[False]:
+        return "what the unreachable hosts did is not known"
+    from backline.selection import fold
+
+    others = "nothing was sent to the other unreachable hosts"
+    return f"what {fold(sent[True])} did is not known; {others}"
+
+
+def after_interruption(results: Iterable[Result], timeout: float) -> str:
+    """What may still go on where, after Ctrl-C. `timeout`: the seconds that each host had."""
+    if not any(result.state == "interrupted" and result.sent for result in results):
+        return "nothing was running on the hosts"
+    return (
+        f"what was running on the hosts was asked to end, and is killed {GRACE_SECONDS} s later; "
+        f"a host out of reach ends it when it notices: within {LOST_SECONDS} s, "
+        f"or when its {timeout:g} s are over"
     )

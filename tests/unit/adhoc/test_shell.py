@@ -52,6 +52,20 @@ def test_a_line_that_means_nothing_ends_a_script_before_the_rest_of_it(place: Pl
     assert done.stdout.splitlines()[1:] == ["a"]
 
 
+def test_a_line_that_is_no_text_fails_and_the_sitting_goes_on(place: Place) -> None:
+    for more in ([], ["--dry-run"]):
+        done = place.fab("shell", "--on", "h1", *more, stdin=b"echo \xff\necho after\n")
+        assert done.returncode == 1 and "not UTF-8" in done.stderr, done.stderr
+        assert "1 command did not end with 0" in done.stderr and "Traceback" not in done.stderr
+        assert done.stdout.endswith("after\n")
+
+
+@pytest.mark.parametrize("words", [["--timeout", "0"], ["--fanout", "-3"]])
+def test_settings_that_make_no_sense_are_refused_at_once(place: Place, words: list[str]) -> None:
+    done = place.fab("shell", "--on", "h1", *words, stdin=b"")
+    assert done.returncode == 1 and f"{words[0]} " in done.stderr and "number" in done.stderr
+
+
 def test_files_are_included_and_do_not_include_each_other_for_ever(
     place: Place, tmp_path: Path
 ) -> None:
@@ -127,7 +141,7 @@ def test_ctrl_c_ends_the_command_there_and_not_the_sitting(place: Place, tmp_pat
     child.sendline(f"sh -c 'echo $$ >{marker}; sleep 60; :'")
     wait_for(lambda: marker.exists() and marker.read_text())
     child.sendintr()
-    child.expect_exact("what was running on the hosts was ended")
+    child.expect_exact("what was running on the hosts was asked to end")
     assert ended(marker)
     child.sendline("echo and on")
     child.expect_exact("1 host, exit 0")

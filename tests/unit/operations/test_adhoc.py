@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from backline.errors import BacklineError
 from backline.operations.adhoc import command as adhoc
 from backline.operations.adhoc.command import Command, Job
 from backline.operations.adhoc.fold import difference, fold, majority
-from backline.operations.adhoc.results import Result, failure
+from backline.operations.adhoc.results import Result, after_interruption, failure
 from backline.transport import pool
 from backline.transport.clock import SystemClock
 from backline.transport.port import Hands, Heard, HostError, Reply, Unreachable
@@ -30,6 +31,7 @@ class Shells:
         self.asked: list[str] = []
         self.released: list[str] = []
         self.were_cut: list[str] = []
+        self.gone = threading.Event()
 
     def run(
         self,
@@ -57,8 +59,10 @@ class Shells:
     def let_go(self, host: str) -> None:
         self.released.append(host)
 
-    def cut(self, hosts: Iterable[str]) -> None:
-        self.were_cut += hosts
+    def cut(self, hosts: Iterable[str]) -> list[str]:
+        self.were_cut += (found := list(hosts))
+        self.gone.set()
+        return found
 
 
 def names(count: int) -> list[str]:
@@ -136,6 +140,61 @@ def test_an_interruption_ends_what_runs_and_begins_nothing() -> None:
     assert [result.state for result in results] == ["ok", "interrupted", "skipped", "skipped"]
 
 
+def test_what_had_been_said_before_an_interruption_is_shown() -> None:
+    """Also of a host that had ended, while the view was busy with the one before it."""
+
+    def interrupt(result: Result) -> None:
+        if not work.interrupted:
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+
+    def lost() -> Reply:
+        fleet.gone.wait(10)
+        raise Unreachable("h1", "lost", code="lost", reply=Reply(-1, b"begun", b""))
+
+    fleet = Shells(h1=lost, h2=slow)
+    work = Command(fleet, Job("x"), SystemClock(), told=interrupt)
+    results = work.carry_out(names(3))
+    assert [result.state for result in results] == ["ok", "interrupted", "ok"]
+    assert results["h1"].stdout == b"begun"
+    groups = fold([*results, replace(results["h1"], host="h9", stdout=b"")])
+    assert ("h1",) in [group.hosts for group in groups]
+
+
+def test_no_more_is_said_of_hosts_than_is_known() -> None:
+    """Of those that were never connected to nothing was ended, and what they did is known."""
+    lost = Result("a", "unreachable", kind="lost")
+    refused = Result("b", "unreachable", kind="refused", sent=False)
+    cut = Result("c", "interrupted", kind="interrupted")
+    for found, words in (
+        ([lost], "what the unreachable hosts did is not known"),
+        ([refused], "nothing was sent to the unreachable hosts"),
+        ([lost, refused], "what a did is not known; nothing was sent to the other"),
+        ([cut], ""),
+    ):
+        error = failure(found)
+        assert error and error.state.startswith(words) and bool(error.state) == bool(words)
+    assert "asked to end, and is killed 5 s later" in after_interruption([cut, lost], 60)
+    assert "within 90 s, or when its 60 s are over" in after_interruption([cut], 60)
+    unsent = replace(cut, sent=False)
+    assert after_interruption([unsent, lost], 60) == "nothing was running on the hosts"
+
+
+def test_hosts_that_were_not_connected_to_when_we_were_interrupted_were_sent_nothing() -> None:
+    class Connecting(Shells):
+        def cut(self, hosts: Iterable[str]) -> list[str]:
+            return [host for host in hosts if host == "h2"]
+
+    def interrupt(result: Result) -> None:
+        if not work.interrupted:
+            raise KeyboardInterrupt
+
+    work = Command(Connecting(h1=silent, h2=silent), Job("x"), SystemClock(), told=interrupt)
+    results = work.carry_out(names(3))
+    assert [result.sent for result in results] == [True, False, True]
+    assert "asked to end" in results["h2"].why and "nothing was sent" in results["h1"].why
+
+
 def test_connections_are_let_go_unless_there_is_more_to_come() -> None:
     for kept, released in ((False, names(3)), (True, [])):
         fleet = Shells()
@@ -154,7 +213,14 @@ def test_a_fault_of_ours_is_no_hosts_result() -> None:
 @pytest.mark.parametrize(
     "job",
     [
-        *(Job(" "), Job("a\0b"), Job("x", timeout=0), Job("x", fanout=-1), Job("x", max_fail=-1)),
+        *(
+            Job(" "),
+            Job("a\0b"),
+            Job("a\udcff"),
+            Job("x", timeout=0),
+            Job("x", fanout=-1),
+            Job("x", max_fail=-1),
+        ),
         Job("x", stdin=bytes(adhoc.STDIN_MOST + 1)),
     ],
 )
@@ -174,6 +240,22 @@ def test_the_same_words_with_another_exit_code_are_another_group() -> None:
     usual = majority(groups)
     assert usual is groups[0]
     assert difference(usual, groups[1], ("a,c", "d"))[-2:] == ["-x", "+y"]
+
+
+def test_nothing_is_called_the_same_that_is_known_to_differ() -> None:
+    """Bytes that look alike, an end of line more, another text beyond what is kept."""
+    pairs = [
+        (Result("a", "ok", 0, b"x\xff"), Result("b", "ok", 0, b"x\xfe"), "not shown"),
+        (Result("a", "ok", 0, b"x\n"), Result("b", "ok", 0, b"x"), "not shown"),
+        (
+            Result("a", "ok", 0, b"x", cut=True, beyond=("", "1")),
+            Result("b", "ok", 0, b"x", cut=True, beyond=("", "2")),
+            "what differs lies in stderr beyond",
+        ),
+    ]
+    for one, two, words in pairs:
+        first, second = fold([one, two])
+        assert words in difference(first, second, ("a", "b"))[0]
 
 
 def test_hosts_that_fail_for_one_reason_are_one_group_whatever_their_addresses() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import paramiko
 import pytest
-from ssh_server import Server
+from ssh_server import Server, Session
 
-from backline.transport import connection, upload
+from backline.transport import connection, host_keys, upload
 from backline.transport.fleet import SshFleet
 from backline.transport.port import HostError, Target, Unreachable
 
@@ -132,7 +134,7 @@ def test_a_wrong_host_key_is_refused_with_both_fingerprints(
     other = paramiko.ECDSAKey.generate()
     known.write_text(server.pinned(other))
     error = failure(fleet)
-    assert isinstance(error, Unreachable) and error.code == "host_key"
+    assert isinstance(error, Unreachable) and error.code == "host_key_changed"
     assert f"expected {connection.fingerprint(other)}" in error.message
     assert f"offered {connection.fingerprint(server.key)}" in error.message
     trust = f"fab hosts.trust --env {known.parent.name} --on {error.host}"
@@ -150,6 +152,7 @@ def test_a_key_that_is_not_pinned_is_refused(
     known.write_text("")
     error = failure(fleet)
     trust = f"fab hosts.trust --env {known.parent.name} --on {error.host}, "
+    assert error.code == "host_key_unknown"
     assert "no host key is pinned" in error.message and error.hint.startswith(trust)
     known.unlink()
     error = failure(fleet)
@@ -163,6 +166,73 @@ def test_a_key_of_ours_that_is_refused(target: Target, known: Path, tmp_path: Pa
     assert error.code == "authentication" and "fab provision" in error.hint
     fleet = SshFleet({"h": dataclasses.replace(target, key_file=str(tmp_path / "none"))}, known)
     assert "there is no private key" in failure(fleet, "h").message
+
+
+@contextmanager
+def port(says: bytes, closes: bool) -> Iterator[int]:
+    """A port where somebody says that much to each who connects, and hangs up, or does not."""
+    open_ones = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = listening.accept()
+                one.sendall(says)
+                open_ones.append(one)
+                if closes:
+                    one.shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+    for one in open_ones:
+        one.close()
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.0 400 Bad request\r\n", b"SSH-2.0-x\r\n"])
+@pytest.mark.parametrize(("closes", "kind"), [(True, "lost"), (False, "timeout")])
+def test_a_host_that_hangs_up_is_not_called_slow_nor_a_slow_one_gone(
+    says: bytes,
+    closes: bool,
+    kind: str,
+    target: Target,
+    known: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """sshd does so when too many log in at once; so does whatever else listens on a port."""
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(host_keys, "CONNECT_SECONDS", 1)
+    with port(says, closes) as number:
+        other = dataclasses.replace(target, port=number)
+        with SshFleet({"stream1": other}, known) as fleet:
+            error = failure(fleet)
+        with pytest.raises(Unreachable) as raised:
+            host_keys.offered(other, known)
+    for found in (error, raised.value):
+        assert isinstance(found, Unreachable) and not found.sent
+        assert found.code == kind, found.message
+        assert ("closed the connection" in found.message) == closes
+
+
+@pytest.mark.parametrize(("closes", "kind"), [(True, "lost"), (False, "timeout")])
+def test_a_host_that_dies_or_hangs_while_we_log_in_does_not_refuse_our_key(
+    closes: bool,
+    kind: str,
+    fleet: SshFleet,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 2)
+
+    def stuck(self: Session, username: str, key: paramiko.PKey) -> int:
+        if closes:
+            server.cut()
+        time.sleep(3)
+        return paramiko.AUTH_FAILED
+
+    monkeypatch.setattr(Session, "check_auth_publickey", stuck)
+    error = failure(fleet)
+    assert error.code == kind and "refuses" not in error.message and "provision" not in error.hint
 
 
 def test_a_hung_command_ends_at_its_deadline(fleet: SshFleet, server: Server) -> None:

@@ -70,3 +70,19 @@ def test_a_fault_of_ours_is_not_a_hosts_failure() -> None:
 
 def test_no_hosts_no_work() -> None:
     assert pool.each([], lambda host: host, deadline=1) == {}
+
+
+def test_time_for_which_we_hold_up_a_host_is_not_its_own() -> None:
+    """Then it is given up as late as that, and not asked after without a pause."""
+    began, looks = time.monotonic(), 0
+
+    def held(host: str) -> float:
+        nonlocal looks
+        looks += 1
+        return min(time.monotonic() - began, 0.5)
+
+    hands = pool.Threads(held=held)
+    hands.begin(0, "a", lambda: time.sleep(5), 0.2)
+    (ended,) = hands.wait(5)
+    assert 0.65 <= time.monotonic() - began < 2 and isinstance(ended.error, HostError)
+    assert looks < 12
