@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from backline import wording
+from backline import stdout, wording
 from backline.console import paint
 from backline.console.output import line as json_line
 
@@ -170,7 +170,8 @@ class AsJson:
 
 class Unheard:
     """Another view, until nobody reads it any more: then the command goes on in silence. It may be in
-    the middle of changing hosts, and half of that helps nobody."""
+    the middle of changing hosts, and half of that helps nobody. Output that is lost for another reason
+    makes the task end with 1, see backline.stdout."""
 
     def __init__(self, view: View) -> None:
         self.view: View | None = view
@@ -195,8 +196,9 @@ class Unheard:
         try:
             if self.view:
                 show(self.view)
-        except OSError:  # a pipe without a reader, a terminal that is gone
+        except OSError as error:  # a pipe without a reader, a terminal that is gone, a full disk
             self.view = None
+            stdout.lose(error)
 
 
 def _outcome(result: Result) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from invoke.tasks import Task, task
 
+from backline import stdout
 from backline.errors import BacklineError
 from backline.tasks.arguments import Plain
 
@@ -34,6 +35,9 @@ def fail(error: BacklineError) -> NoReturn:
         ):
             if text:
                 print(labelled(f"  {label}", text), file=sys.stderr)
+        missed = stdout.lost()
+        if missed is not None:
+            print(labelled("error", missed.message), file=sys.stderr)
     sys.exit(error.exit_code)
 
 
@@ -55,13 +59,22 @@ def command(
         @functools.wraps(body)
         def run(*words: Any, **flags: Any) -> None:
             try:
+                stdout.require()
                 body(*words, **flags)
             except BacklineError as error:
                 fail(error)
+            except OSError as error:
+                missed = stdout.lost() if stdout.is_loss(error) else None
+                if missed is None:
+                    raise
+                fail(missed)
             except KeyboardInterrupt:
                 with suppress(OSError):
                     print("interrupted: run the same command again to go on", file=sys.stderr)
                 sys.exit(INTERRUPTED)
+            missed = stdout.lost()
+            if missed is not None:
+                fail(missed)
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
         declared: Task[Any] = task(

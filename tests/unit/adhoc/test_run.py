@@ -200,6 +200,27 @@ def test_a_command_goes_on_when_nobody_reads_any_more(place: Place, tmp_path: Pa
     assert done.returncode == 1 and b"1 failed of 1 host" in done.stderr
 
 
+@pytest.mark.parametrize("how", ["--fold", "--stream", "--json"])
+def test_output_that_is_lost_on_a_full_disk_is_an_error_and_the_command_was_run(
+    place: Place, tmp_path: Path, how: str
+) -> None:
+    ran = tmp_path / "ran"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*place.argv, "run", f"echo said; echo x >> {ran}", "--on", "even", how],
+            cwd=Path(__file__).parents[3],
+            env=place.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error: could not write the output: No space left on device\n")
+    assert ran.read_text() == "x\nx\n" and "Traceback" not in done.stderr
+
+
 def test_as_root_it_is_ansibles_user_who_asks_sudo(place: Place) -> None:
     sudo = place.programs / "sudo"
     sudo.write_text('#!/bin/sh\n[ "$1 $2" = "-n --" ] || exit 1\nshift 2; BECAME=root exec "$@"\n')
