@@ -81,7 +81,7 @@ class Folded:
         head = f"{names}  {count}, {_outcome(group.result)}"
         self._print(paint.paint(f"── {head}", style, self.colour))
         for text in self._body(group, names):
-            self._print(text)
+            self._print(paint.shown(text, self.out))
 
     def _body(self, group: Group, names: str) -> Iterable[str]:
         from backline.operations.adhoc.fold import TEXT_STATES, difference
@@ -129,7 +129,7 @@ class Streamed:
                 self._lines(result.host, stream, [rest] if rest else [])
             if not result.ok:
                 text = paint.paint(_outcome(result), "red", self.colour)
-                why = f": {result.why}" if result.why else ""
+                why = f": {paint.plain_lines(result.why)}" if result.why else ""
                 self._write(f"{paint.host(result.host, self.width, self.colour)} ! {text}{why}\n")
 
     def quiet(self) -> None:
@@ -142,7 +142,8 @@ class Streamed:
         if lines:
             mark = "|" if stream == "stdout" else "!"
             head = f"{paint.host(host, self.width, self.colour)} {mark} "
-            self._write("".join(f"{head}{line.decode(errors='replace')}\n" for line in lines))
+            texts = (paint.shown(line.decode(errors="replace"), self.out) for line in lines)
+            self._write("".join(f"{head}{text}\n" for text in texts))
 
     def _write(self, text: str) -> None:
         with self.progress.above:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backline.console.cells import bare
 from backline.console.output import console
 from backline.console.words import listed
+from backline.wording import plain_lines
 
 if TYPE_CHECKING:
     from backline.operations.certificates import Entry
@@ -108,7 +109,7 @@ def grid(names: Sequence[str], lines: Iterable[Line]) -> None:
         table.add_column(name, overflow="fold")
     table.add_column(names[-1], overflow="fold", ratio=1)
     for cells, style in lines:
-        table.add_row(*(Text(cell) for cell in cells), style=style)
+        table.add_row(*(Text(plain_lines(cell)) for cell in cells), style=style)
     if table.row_count:
         console(sys.stdout).print(table)
 

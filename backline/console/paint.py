@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import zlib
 from typing import TextIO
+
+from backline.wording import plain, plain_lines
+
+__all__ = ["host", "paint", "plain", "plain_lines", "shown", "wanted"]
 
 RESET = "\x1b[0m"
 STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
 STYLES["dim"] = "\x1b[2m"
 HOSTS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)
 """Of a host's name: none is red, which means trouble."""
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def wanted(file: TextIO) -> bool:
@@ -31,6 +33,6 @@ def host(name: str, width: int, on: bool) -> str:
     return f"\x1b[{HOSTS[zlib.crc32(name.encode()) % len(HOSTS)]}m{text}{RESET}" if on else text
 
 
-def plain(text: str) -> str:
-    """`text` without characters that steer a terminal: whoever fills a log may have put them there."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+def shown(text: str, file: TextIO) -> str:
+    """What a host said, as it is for a pipe or a file, and without what steers a terminal for one."""
+    return plain_lines(text) if file.isatty() else text

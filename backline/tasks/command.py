@@ -14,6 +14,7 @@ from invoke.tasks import Task, task
 from backline import stdout
 from backline.errors import BacklineError
 from backline.tasks.arguments import Plain
+from backline.wording import plain_lines
 
 INTERRUPTED = 130
 Choices = Mapping[str, Sequence[str]]
@@ -21,7 +22,7 @@ Choices = Mapping[str, Sequence[str]]
 
 def say(text: str) -> None:
     """Tells the person at the terminal what is going on: stderr, so that stdout stays data."""
-    print(f"  {text}", file=sys.stderr, flush=True)
+    print(f"  {plain_lines(text)}", file=sys.stderr, flush=True)
 
 
 def fail(error: BacklineError) -> NoReturn:
@@ -42,8 +43,9 @@ def fail(error: BacklineError) -> NoReturn:
 
 
 def labelled(label: str, text: str) -> str:
-    """A label and its text, whose further lines begin below the first."""
-    return f"{label}: " + text.replace("\n", "\n" + " " * (len(label) + 2))
+    """A label and its text, whose further lines begin below the first. Hosts have their say in it: what
+    would steer a terminal is shown."""
+    return f"{label}: " + plain_lines(text).replace("\n", "\n" + " " * (len(label) + 2))
 
 
 def command(

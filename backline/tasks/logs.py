@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
 from backline.errors import BacklineError
 from backline.operations.logs.wanted import PRIORITIES
+from backline.tasks.command import say
 from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, several
 from backline.tasks.run import named
 
@@ -100,4 +100,4 @@ def _show(selected: Selection, journals: Journals, follow: bool, as_json: bool) 
 
 
 def _told(host: str, what: str) -> None:
-    print(f"  {host}: {what}", file=sys.stderr, flush=True)
+    say(f"{host}: {what}")

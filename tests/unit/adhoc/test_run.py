@@ -16,6 +16,7 @@ from loop import COUNT, Place, ended, wait_for
 
 from backline.api import Fleet
 from backline.inventory import load
+from tests.terminal import Terminal
 
 ALL = f"h[1-{COUNT}]"
 
@@ -219,6 +220,17 @@ def test_output_that_is_lost_on_a_full_disk_is_an_error_and_the_command_was_run(
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith("error: could not write the output: No space left on device\n")
     assert ran.read_text() == "x\nx\n" and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["--fold", "--diff", "--stream"])
+def test_a_terminal_is_not_steered_by_what_hosts_say(place: Place, how: str) -> None:
+    words = ["run", r"printf '\033[2Jevil\033]0;pwn\007\n'", "--on", "even", how]
+    with Terminal([*place.argv, *words], place.environment, Path(__file__).parents[3]) as terminal:
+        assert terminal.process.wait(60) == 0
+        wait_for(lambda: "evil" in terminal.shown)
+        assert r"\x1b[2Jevil\x1b]0;pwn\x07" in terminal.shown
+        assert "\x1b[2J" not in terminal.shown and "\x1b]0;" not in terminal.shown
+    assert "\x1b[2Jevil\x1b]0;pwn\x07\n" in place.fab(*words).stdout
 
 
 def test_as_root_it_is_ansibles_user_who_asks_sudo(place: Place) -> None:
