@@ -241,6 +241,42 @@ def test_a_line_that_comes_in_pieces_is_one_line() -> None:
     assert found and found.message == "é" * 50 and feeds.head("h") is None
 
 
+@pytest.mark.parametrize("moment", ["99999999999999999999", str(253_402_300_800_000_000), "-1"])
+def test_a_line_of_no_time_that_there_is_is_left_out(moment: str) -> None:
+    assert read("h1", json.dumps({"__REALTIME_TIMESTAMP": moment, "MESSAGE": "m"}).encode()) is None
+    assert read("h1", b'{"__REALTIME_TIMESTAMP": 1e999}') is None
+    deep = "[" * 900 + '"m"' + "]" * 900
+    read("h1", entry(0, json.loads(deep)).encode())
+
+
+@pytest.mark.parametrize(
+    "priority", ["\N{SUPERSCRIPT TWO}", "8", "-1", "", "9" * 5000, ["x"], None]
+)
+def test_a_priority_that_is_none_is_the_usual_one(priority: object) -> None:
+    found = read("h1", entry(0, "m", PRIORITY=priority).encode())
+    assert found is not None and found.priority == 6
+
+
+def test_a_bad_line_of_one_host_ends_nothing(place: Place, journals: Path) -> None:
+    serve(
+        journals,
+        1,
+        entry(0, "one", PRIORITY="\N{SUPERSCRIPT TWO}"),
+        json.dumps({"__REALTIME_TIMESTAMP": "9" * 20, "MESSAGE": "late"}),
+        entry(1, "half \ud800", _PID="\udfff", SYSLOG_IDENTIFIER=["\ud800"]),
+        "[" * 100_000,
+        entry(2, "end"),
+    )
+    serve(journals, 2, entry(3, "other"))
+    done = place.fab("logs", "--on", "even,h1")
+    assert done.returncode == 0, done.stderr
+    said = [line.rpartition(": ")[2] for line in done.stdout.splitlines()]
+    assert said == ["one", "half ?", "end", "other"]
+    done = place.fab("logs", "--on", "even,h1", "--json")
+    assert done.returncode == 0 and "\\ud" not in done.stdout
+    assert len(done.stdout.splitlines()) == 4
+
+
 def test_what_is_no_entry_is_left_out() -> None:
     for line in (b"", b"-- No entries --", b"{}", b"[1]", b'{"__REALTIME_TIMESTAMP": "x"}'):
         assert read("h", line) is None
