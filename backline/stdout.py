@@ -1,4 +1,4 @@
-"""Standard output that is missed when it is lost.
+"""Standard output that is missed when it is lost, and that can show every character.
 
 Whoever reads along may go away: that is no error (tasks.pipe). A disk that is full is one: what was to be
 kept is not. The first write that fails raises as it would anyway; from then on everything is dropped, so
@@ -38,8 +38,8 @@ class _Raw(io.FileIO):
 
 
 def prepare() -> None:
-    """For the files that `fab` and `inv` load. A standard stream that is closed is none that the next
-    socket may take over."""
+    """For the files that `fab` and `inv` load. A character that stdout's encoding does not have is shown
+    as an escape; a standard stream that is closed is none that the next socket may take over."""
     _open_missing()
     usual = sys.stdout
     if _closed or not isinstance(usual, io.TextIOWrapper):
@@ -49,7 +49,7 @@ def prepare() -> None:
     sys.stdout = io.TextIOWrapper(
         raw if usual.write_through else io.BufferedWriter(raw),
         encoding=usual.encoding,
-        errors=usual.errors,
+        errors="backslashreplace",
         line_buffering=usual.line_buffering,
         write_through=usual.write_through,
     )

@@ -233,6 +233,16 @@ def test_a_terminal_is_not_steered_by_what_hosts_say(place: Place, how: str) -> 
     assert "\x1b[2Jevil\x1b]0;pwn\x07\n" in place.fab(*words).stdout
 
 
+@pytest.mark.parametrize("how", ["--fold", "--stream"])
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_characters_that_stdout_does_not_have_are_escapes(
+    place: Place, how: str, encoding: str
+) -> None:
+    place = replace(place, environment={**place.environment, "PYTHONIOENCODING": encoding})
+    done = place.fab("run", r"printf '\342\202\254 and on\n'", "--on", "h1", how)
+    assert done.returncode == 0 and done.stdout.endswith("\\u20ac and on\n"), done.stderr
+
+
 def test_as_root_it_is_ansibles_user_who_asks_sudo(place: Place) -> None:
     sudo = place.programs / "sudo"
     sudo.write_text('#!/bin/sh\n[ "$1 $2" = "-n --" ] || exit 1\nshift 2; BECAME=root exec "$@"\n')
