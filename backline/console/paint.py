@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import zlib
+from contextlib import suppress
 from typing import TextIO
 
 from backline.wording import plain, plain_lines
 
-__all__ = ["host", "paint", "plain", "plain_lines", "shown", "wanted"]
+__all__ = ["host", "paint", "plain", "plain_lines", "shown", "steered", "wanted", "width"]
 
+DUMB = "dumb", "unknown"
+WIDTH = 80
 RESET = "\x1b[0m"
 STYLES = {"bold": "\x1b[1m", "red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m"}
 STYLES["dim"] = "\x1b[2m"
@@ -18,8 +21,23 @@ HOSTS = (36, 32, 35, 34, 33, 96, 92, 95, 94, 93)
 
 
 def wanted(file: TextIO) -> bool:
-    """Colours go to terminals, unless $NO_COLOR is set."""
-    return file.isatty() and not os.environ.get("NO_COLOR")
+    """Colours go to terminals that know them, unless $NO_COLOR is set."""
+    return steered(file) and not os.environ.get("NO_COLOR")
+
+
+def steered(file: TextIO) -> bool:
+    """Whether it is a terminal that obeys escapes: `TERM=dumb` obeys none."""
+    return file.isatty() and os.environ.get("TERM", "").lower() not in DUMB
+
+
+def width(file: TextIO) -> int:
+    """How many columns a terminal has: $COLUMNS, what it says itself, or 80."""
+    named = os.environ.get("COLUMNS", "")
+    with suppress(OSError, ValueError):  # no terminal; no file at all
+        found = int(named) if named.isdecimal() else os.get_terminal_size(file.fileno()).columns
+        if found > 0:
+            return found
+    return WIDTH
 
 
 def paint(text: str, style: str, on: bool) -> str:
