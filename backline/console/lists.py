@@ -79,8 +79,8 @@ def show_keys(keys: Sequence[Key]) -> None:
         own = [key for key in keys if key.host == host]
         out.print(f"{host}  {own[0].place}", style="bold", markup=False)
         for key in own:
-            style = {"new": "green", "changed": "bold red"}.get(key.state)
-            state = key.state.upper() if key.was else key.state
+            style = {"new": "green", "changed": "bold red", "revoked": "bold red"}.get(key.state)
+            state = key.state.upper() if key.was or key.state == "revoked" else key.state
             name = key.type.removeprefix("ssh-").removeprefix("ecdsa-sha2-")
             out.print(f"  {name:9} {key.fingerprint}  {state}", style=style, markup=False)
             if key.was:

@@ -302,3 +302,19 @@ def test_a_wrong_host_key_stops_that_host_alone(place: Place) -> None:
         known.write_text(right)
     assert "── h[2-4]  3 hosts, exit 0" in done.stdout
     assert "── h1  1 host, unreachable (host_key)" in done.stdout
+
+
+def test_a_revoked_host_key_is_refused_though_it_is_pinned(place: Place, tmp_path: Path) -> None:
+    known = place.root / "inventory" / "loop" / "known_hosts"
+    right = known.read_text()
+    kind, key = right.split()[1:3]
+    ours = sum(line.split()[2] == key for line in right.splitlines())
+    name = right.split()[0]
+    try:
+        known.write_text(f"{right}@revoked {name} {kind} {key}\n")
+        done = place.fab("run", f"echo x >> {tmp_path}/ran", "--on", "h1")
+    finally:
+        known.write_text(right)
+    assert ours and done.returncode == 1 and not (tmp_path / "ran").exists()
+    assert f"expected any but the revoked {kind} SHA256:" in done.stdout
+    assert "── h1  1 host, unreachable (host_key)" in done.stdout
