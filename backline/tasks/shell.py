@@ -151,9 +151,9 @@ class Session:
                         hint=error.hint,
                         exit_code=error.exit_code,
                     ) from None
-                _tell(error)
-                if error.exit_code == Exit.INTERRUPTED:
+                if error.exit_code == Exit.INTERRUPTED:  # whoever asked for these lines tells of it
                     raise
+                _tell(error)
 
     def verdict(self) -> None:
         """Raises BacklineError (1) when a command failed anywhere."""

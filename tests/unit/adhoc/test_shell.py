@@ -160,6 +160,24 @@ def test_ctrl_c_ends_the_command_there_and_not_the_sitting(place: Place, tmp_pat
     child.expect(pexpect.EOF)
 
 
+def test_ctrl_c_within_a_file_is_told_of_once_and_ends_the_file(
+    place: Place, tmp_path: Path
+) -> None:
+    marker, inner, outer = tmp_path / "pid", tmp_path / "inner", tmp_path / "outer"
+    inner.write_text(f"sh -c 'echo $$ >{marker}; sleep 60; :'\necho never\n")
+    outer.write_text(f"!include {inner}\necho never\n")
+    child = talk(place, "--on", "h1")
+    child.expect_exact("> ")
+    child.sendline(f"!include {outer}")
+    wait_for(lambda: marker.exists() and marker.read_text())
+    child.sendintr()
+    child.expect_exact("error: interrupted")
+    child.expect_exact("(1)> ")
+    assert "error: " not in child.before and "never" not in child.before
+    child.sendeof()
+    child.expect(pexpect.EOF)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_a_shell_that_is_killed_leaves_nothing(place: Place, tmp_path: Path, number: int) -> None:
     marker = tmp_path / "pid"
