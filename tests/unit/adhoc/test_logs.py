@@ -103,8 +103,9 @@ def test_hosts_that_cannot_be_read_are_named_and_the_others_shown(
     assert "h3: Failed to parse timestamp: x" in done.stderr and "h4" not in done.stderr
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 130)])
 def test_followed_lines_come_at_once_and_ctrl_c_ends_it_there(
-    place: Place, journals: Path, tmp_path: Path
+    place: Place, journals: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     late = entry(5, "older, and late")
     serve(journals, 1, entry(9, "newer"), then=f"echo $$ >{tmp_path}/pid; exec sleep 60")
@@ -122,9 +123,9 @@ def test_followed_lines_come_at_once_and_ctrl_c_ends_it_there(
     assert process.stdout.readline().endswith("newer\n")
     marker = tmp_path / "pid"
     wait_for(marker.exists)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=10)
-    assert process.returncode == 0, said
+    assert process.returncode == code, said
     assert ended(marker)
     assert "--follow" in (journals / "127.0.1.1.asked").read_text()
 
