@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
+
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 class Said(Protocol):
@@ -21,6 +24,17 @@ def hosts(count: int) -> str:
 def counted(count: int, thing: str) -> str:
     """`1 job`, `2 jobs`."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def plain(text: str) -> str:
+    """`text` without characters that steer a terminal: whoever fills a log, or answers for a host, may
+    have put them there. A new line is one of them, see `plain_lines`."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def plain_lines(text: str) -> str:
+    """`plain` for a text that may have several lines. An end of line as networks have it is one too."""
+    return "\n".join(plain(line.removesuffix("\r")) for line in text.split("\n"))
 
 
 def touched(doing: str, names: Iterable[str], env: str) -> str:

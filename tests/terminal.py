@@ -51,6 +51,11 @@ class Terminal:
         """What it has shown so far."""
         return self._shown.decode(errors="replace")
 
+    def whole(self) -> str:
+        """All that it has shown, once it and its children have ended."""
+        self._reader.join(10)
+        return self.shown
+
     def hang_up(self) -> None:
         """Closes the window: the kernel tells the program, and nothing can be shown any more."""
         if not self._closing.is_set():

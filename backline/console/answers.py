@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from backline import wording
+from backline import stdout, wording
 from backline.console import paint
 from backline.console.output import line as json_line
 
@@ -81,7 +81,7 @@ class Folded:
         head = f"{names}  {count}, {_outcome(group.result)}"
         self._print(paint.paint(f"── {head}", style, self.colour))
         for text in self._body(group, names):
-            self._print(text)
+            self._print(paint.shown(text, self.out))
 
     def _body(self, group: Group, names: str) -> Iterable[str]:
         from backline.operations.adhoc.fold import TEXT_STATES, difference
@@ -130,7 +130,7 @@ class Streamed:
                 self._lines(result.host, stream, [rest] if rest else [])
             if not result.ok:
                 text = paint.paint(_outcome(result), "red", self.colour)
-                why = f": {result.why}" if result.why else ""
+                why = f": {paint.plain_lines(result.why)}" if result.why else ""
                 self._write(f"{paint.host(result.host, self.width, self.colour)} ! {text}{why}\n")
 
     def quiet(self) -> None:
@@ -143,7 +143,8 @@ class Streamed:
         if lines:
             mark = "|" if stream == "stdout" else "!"
             head = f"{paint.host(host, self.width, self.colour)} {mark} "
-            self._write("".join(f"{head}{line.decode(errors='replace')}\n" for line in lines))
+            texts = (paint.shown(line.decode(errors="replace"), self.out) for line in lines)
+            self._write("".join(f"{head}{text}\n" for text in texts))
 
     def _write(self, text: str) -> None:
         with self.progress.above:
@@ -171,7 +172,8 @@ class AsJson:
 
 class Unheard:
     """Another view, until nobody reads it any more: then the command goes on in silence. It may be in
-    the middle of changing hosts, and half of that helps nobody."""
+    the middle of changing hosts, and half of that helps nobody. Output that is lost for another reason
+    makes the task end with 1, see backline.stdout."""
 
     def __init__(self, view: View) -> None:
         self.view: View | None = view
@@ -196,8 +198,9 @@ class Unheard:
         try:
             if self.view:
                 show(self.view)
-        except OSError:  # a pipe without a reader, a terminal that is gone
+        except OSError as error:  # a pipe without a reader, a terminal that is gone, a full disk
             self.view = None
+            stdout.lose(error)
 
 
 def _outcome(result: Result) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from backline.wording import plain_lines
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -28,10 +30,10 @@ def columns(*names: str) -> Table:
 
 
 def plain(text: str) -> str:
-    """Text that means itself, brackets included."""
+    """Text that means itself, brackets included, and steers no terminal."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(plain_lines(text))
 
 
 def ago(moment: float) -> str:

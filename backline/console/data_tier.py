@@ -23,7 +23,7 @@ def show_database(view: View, jobs: Sequence[Job], unknown: str = "") -> None:
     table = columns("MEMBER", "ROLE", "STATE", "TL", "LAG", "ETCD", "PGBOUNCER")
     for member in view.members:
         ill = member.error or member.state not in GOOD
-        table.add_row(*_cells(member), style="red" if ill else None)
+        table.add_row(*map(plain, _cells(member)), style="red" if ill else None)
     out.print(table)
     votes = f"etcd {view.voters} of {len(view.members)} votes"
     mode = "synchronous" if view.synchronous else "asynchronous"
@@ -31,7 +31,7 @@ def show_database(view: View, jobs: Sequence[Job], unknown: str = "") -> None:
     if jobs:
         table = columns("BACKUP", "LAST RUN", "AGO", "NOTES")
         for job in jobs:
-            table.add_row(*_job(job), style="red" if job.ran and not job.good else None)
+            table.add_row(*map(plain, _job(job)), style="red" if job.ran and not job.good else None)
         out.print(table)
     elif unknown:
         out.print(f"backups: {unknown}", style="yellow", markup=False)
@@ -84,7 +84,7 @@ def _job(job: Job) -> tuple[str, str, str, str]:
     notes = [job.why] if not job.good else []
     if not job.good:
         notes.append(f"last good {ago(job.succeeded)} ago" if job.succeeded else "never good")
-    return job.name, word, ago(job.ended), plain("; ".join(notes))
+    return job.name, word, ago(job.ended), "; ".join(notes)
 
 
 def _critical(why: str | None) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from backline.console.cells import bare
 from backline.console.output import console
+from backline.wording import plain, plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -127,8 +128,8 @@ class FleetTable:
         shown = {column.name for column in columns}
         seen: set[str] = set()
         for row in rows:
-            cells = [Text(_cell(column, row, row.host in seen)) for column in columns]
-            words = Text("; ".join(notes(row, shown, row.host in seen)))
+            cells = [Text(plain(_cell(column, row, row.host in seen))) for column in columns]
+            words = Text(plain_lines("; ".join(notes(row, shown, row.host in seen))))
             table.add_row(*cells, words, style=_style(row))
             seen.add(row.host)
         yield table
@@ -192,7 +193,7 @@ def _cell(column: Column, row: Row, again: bool) -> str:
 
 def _width(column: Column, rows: Sequence[Row]) -> int:
     """Of its widest cell and its name; 0 when all its cells are empty."""
-    widest = max((len(_cell(column, row, False)) for row in rows), default=0)
+    widest = max((len(plain(_cell(column, row, False))) for row in rows), default=0)
     return max(widest, len(column.name)) if widest else 0
 
 

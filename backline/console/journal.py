@@ -27,7 +27,7 @@ class JournalLines:
         """One entry; a message of several lines goes on under itself."""
         moment = datetime.fromtimestamp(entry.time // 1_000_000, UTC)
         clock = f"{moment:%m-%d %H:%M:%S}.{entry.time // 1000 % 1000:03d}"
-        pid = f"[{entry.pid}]" if entry.pid else ""
+        pid = f"[{paint.plain(entry.pid)}]" if entry.pid else ""
         host = paint.host(entry.host, self.width, self.colour)
         source = paint.plain(entry.source.removesuffix(".service"))
         style = _style(entry.priority)

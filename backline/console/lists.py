@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backline.console.cells import bare
 from backline.console.output import console
 from backline.console.words import listed
+from backline.wording import plain_lines
 
 if TYPE_CHECKING:
     from backline.operations.certificates import Entry
@@ -78,8 +79,8 @@ def show_keys(keys: Sequence[Key]) -> None:
         own = [key for key in keys if key.host == host]
         out.print(f"{host}  {own[0].place}", style="bold", markup=False)
         for key in own:
-            style = {"new": "green", "changed": "bold red"}.get(key.state)
-            state = key.state.upper() if key.was else key.state
+            style = {"new": "green", "changed": "bold red", "revoked": "bold red"}.get(key.state)
+            state = key.state.upper() if key.was or key.state == "revoked" else key.state
             name = key.type.removeprefix("ssh-").removeprefix("ecdsa-sha2-")
             out.print(f"  {name:9} {key.fingerprint}  {state}", style=style, markup=False)
             if key.was:
@@ -108,7 +109,7 @@ def grid(names: Sequence[str], lines: Iterable[Line]) -> None:
         table.add_column(name, overflow="fold")
     table.add_column(names[-1], overflow="fold", ratio=1)
     for cells, style in lines:
-        table.add_row(*(Text(cell) for cell in cells), style=style)
+        table.add_row(*(Text(plain_lines(cell)) for cell in cells), style=style)
     if table.row_count:
         console(sys.stdout).print(table)
 

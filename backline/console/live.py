@@ -113,7 +113,7 @@ class Board:
         for parts in lines:
             text = Text("  ", no_wrap=True, overflow="ellipsis", end="\n")
             for words, style in parts:
-                text.append(words, style)
+                text.append(wording.plain(words), style)
             text.truncate(options.max_width - 1, overflow="ellipsis")
             yield text
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Self, TextIO
 
 from backline import wording
+from backline.console import paint
 
 FIRST_SECONDS = 2.0
 REFRESH_SECONDS = 0.5
@@ -57,23 +58,31 @@ class Progress:
                 self._shown = False
 
     def _beat(self) -> None:
-        tty = self.file.isatty()
+        tty = paint.steered(self.file)
         wait = FIRST_SECONDS
         while not self._over.wait(wait):
             with self.above, suppress(OSError, ValueError):
                 if self._over.is_set():
                     return
-                self.file.write(f"\r\x1b[K{self._line()}" if tty else f"  {self._line()}\n")
+                room = paint.width(self.file) - 1 if tty else None  # the last column may wrap
+                line = self._line(room)
+                self.file.write(f"\r\x1b[K{line}" if tty else f"  {line}\n")
                 self.file.flush()
                 self._shown = tty
             wait = REFRESH_SECONDS if tty else REPEAT_SECONDS
 
-    def _line(self) -> str:
+    def _line(self, room: int | None) -> str:
+        """How far it is, in at most so many characters."""
         from backline.selection import fold
 
         names = fold(list(self._left)) if self._left else "nobody"
-        if len(names) > NAMED:
-            names = f"{names[:NAMED]}…"
         done = self._total - len(self._left)
         seconds = time.monotonic() - self._began
-        return f"{done} of {wording.hosts(self._total)} done, {seconds:.0f} s, waiting for {names}"
+        head = f"{done} of {wording.hosts(self._total)} done, {seconds:.0f} s, waiting for "
+        if room is None:
+            return head + _cut(names, NAMED)
+        return _cut(head + _cut(names, NAMED), room)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: max(0, most - 1)]}…"

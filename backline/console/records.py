@@ -11,6 +11,7 @@ from backline import wording
 from backline.console.cells import bare
 from backline.console.output import console
 from backline.console.words import sentence, subject
+from backline.wording import plain, plain_lines
 
 ENDINGS = {
     0: ("done", "green"),
@@ -36,14 +37,11 @@ def show_runs(rows: Iterable[Mapping[str, Any]]) -> None:
         if row["seconds"] is not None:
             head.append(f" in {_long(row['seconds'])}", "dim")
         out.print(head, soft_wrap=True)
-        out.print(
-            f"    run {row['run']}  plan {row['plan']}  {wording.hosts(row['hosts'])}  by {row['actor']}",
-            style="dim",
-            markup=False,
-            soft_wrap=True,
-        )
+        where = f"run {row['run']}  plan {row['plan']}  {wording.hosts(row['hosts'])}"
+        by = f"    {where}  by {plain(row['actor'])}"
+        out.print(by, style="dim", markup=False, soft_wrap=True)
         if row["message"]:
-            out.print(f"    why: {row['message']}", markup=False, soft_wrap=True)
+            out.print(f"    why: {plain(row['message'])}", markup=False, soft_wrap=True)
 
 
 def show_commands(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -59,16 +57,18 @@ def show_commands(rows: Iterable[Mapping[str, Any]]) -> None:
         words, style = ("no end known", "red") if code is None else ENDINGS.get(code, ("?", "red"))
         if code == 1:
             words = f"failed on {listed(row['failed'] or ())}"
-        head.append(words, style).append(f"  {'sudo ' if row['sudo'] else ''}{row['command']}")
+        head.append(words, style).append(
+            f"  {'sudo ' if row['sudo'] else ''}{plain(row['command'])}"
+        )
         out.print(head, soft_wrap=True)
         out.print(
-            f"    on {listed(row['hosts'] or ())}  by {row['actor']}",
+            f"    on {listed(row['hosts'] or ())}  by {plain(row['actor'])}",
             style="dim",
             markup=False,
             soft_wrap=True,
         )
         if row["message"]:
-            out.print(f"    why: {row['message']}", markup=False, soft_wrap=True)
+            out.print(f"    why: {plain(row['message'])}", markup=False, soft_wrap=True)
 
 
 def show_events(entries: Iterable[Mapping[str, Any]]) -> None:
@@ -87,7 +87,7 @@ def show_events(entries: Iterable[Mapping[str, Any]]) -> None:
         after = f"{at - began:.1f} s" if at is not None and began is not None else ""
         clock = f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}" if at is not None else ""
         style = {"failed": "red", "warning": "yellow", "phase": "bold"}.get(str(entry.get("event")))
-        what = Text(in_words(entry), style=style or "")
+        what = Text(plain_lines(in_words(entry)), style=style or "")
         table.add_row(str(entry.get("seq", "")), clock, after, what)
     out.print(table)
 

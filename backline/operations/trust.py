@@ -11,11 +11,11 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PINNED, NEW, CHANGED = "pinned", "new", "changed"
+PINNED, NEW, CHANGED, REVOKED = "pinned", "new", "changed", "revoked"
 _NUMBERS = re.compile(r"(\d+)")
 
 
@@ -73,8 +73,11 @@ class _Line:
         return " ".join(filter(None, (",".join(self.names), self.type, self.blob, self.rest)))
 
 
-def compare(text: str, offers: Iterable[Offer]) -> list[Key]:
-    """Each offered key as it stands to the known_hosts in `text`.
+def compare(
+    text: str, offers: Iterable[Offer], revoked: Mapping[str, Collection[str]] | None = None
+) -> list[Key]:
+    """Each offered key as it stands to the known_hosts in `text`; `revoked`: {host: keys in base64} that
+    lines of it forbid.
 
     Of a host that has pinned keys, none of which it shows any more, all that it offers count as
     changed: nothing proves that it is the same host.
@@ -86,6 +89,8 @@ def compare(text: str, offers: Iterable[Offer]) -> list[Key]:
         proven = not pinned or any(pinned.get(kind) == blob for kind, blob in offer.keys.items())
         for kind, blob in sorted(offer.keys.items()):
             state, was = _state(pinned, kind, blob, proven)
+            if blob in (revoked or {}).get(offer.host, ()):
+                state, was = REVOKED, ""
             twin = _twin(lines, offers, offer, blob)
             found.append(Key(offer.host, offer.place, kind, fingerprint(blob), state, was, twin))
     return found

@@ -11,8 +11,10 @@ from typing import Any, NoReturn
 
 from invoke.tasks import Task, task
 
+from backline import stdout
 from backline.errors import BacklineError
 from backline.tasks.arguments import Plain
+from backline.wording import plain_lines
 
 INTERRUPTED = 130
 Choices = Mapping[str, Sequence[str]]
@@ -20,7 +22,7 @@ Choices = Mapping[str, Sequence[str]]
 
 def say(text: str) -> None:
     """Tells the person at the terminal what is going on: stderr, so that stdout stays data."""
-    print(f"  {text}", file=sys.stderr, flush=True)
+    print(f"  {plain_lines(text)}", file=sys.stderr, flush=True)
 
 
 def fail(error: BacklineError) -> NoReturn:
@@ -34,12 +36,16 @@ def fail(error: BacklineError) -> NoReturn:
         ):
             if text:
                 print(labelled(f"  {label}", text), file=sys.stderr)
+        missed = stdout.lost()
+        if missed is not None:
+            print(labelled("error", missed.message), file=sys.stderr)
     sys.exit(error.exit_code)
 
 
 def labelled(label: str, text: str) -> str:
-    """A label and its text, whose further lines begin below the first."""
-    return f"{label}: " + text.replace("\n", "\n" + " " * (len(label) + 2))
+    """A label and its text, whose further lines begin below the first. Hosts have their say in it: what
+    would steer a terminal is shown."""
+    return f"{label}: " + plain_lines(text).replace("\n", "\n" + " " * (len(label) + 2))
 
 
 def command(
@@ -55,13 +61,22 @@ def command(
         @functools.wraps(body)
         def run(*words: Any, **flags: Any) -> None:
             try:
+                stdout.require()
                 body(*words, **flags)
             except BacklineError as error:
                 fail(error)
+            except OSError as error:
+                missed = stdout.lost() if stdout.is_loss(error) else None
+                if missed is None:
+                    raise
+                fail(missed)
             except KeyboardInterrupt:
                 with suppress(OSError):
                     print("interrupted: run the same command again to go on", file=sys.stderr)
                 sys.exit(INTERRUPTED)
+            missed = stdout.lost()
+            if missed is not None:
+                fail(missed)
 
         run.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
         declared: Task[Any] = task(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from backline import wording
 from backline.console import console, line
+from backline.console.paint import shown
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -120,13 +122,14 @@ class View:
         from backline.selection import fold
 
         for change in recap.changes.values():
-            print(f"{fold(change.hosts)}: {change.task}")
+            print(f"{fold(change.hosts)}: {wording.plain(change.task)}")
             for text, hosts in change.diffs.items():
                 print(
                     f"  {fold(hosts)}" if len(change.diffs) > 1 else "",
                     end="\n" * (len(change.diffs) > 1),
                 )
-                print("\n".join(f"    {row}" for row in text.splitlines()), flush=True)
+                rows = shown(text, sys.stdout).splitlines()
+                print("\n".join(f"    {row}" for row in rows), flush=True)
         self._troubles(recap)
 
     def _role(self, role: str, changes: list[Change], verb: str) -> None:

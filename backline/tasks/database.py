@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -229,6 +230,7 @@ def psql(
         fab db.psql --env production --database jukebox --write --command "delete from plays where id = 7"
     """
     from backline import console
+    from backline.console import paint
     from backline.operations.database import look
     from backline.transport.port import HostError
 
@@ -262,7 +264,7 @@ def psql(
         found = {"role": answer["role"], "member": name, "output": answer["output"]}
         console.line({"schema_version": 1, "event": "answer", **found, "cut": answer["cut"]})
         return
-    print(answer["output"], end="", flush=True)
+    print(paint.shown(answer["output"], sys.stdout), end="", flush=True)
     if answer["cut"]:
         raise BacklineError("the answer was longer: only its beginning is shown", hint="add LIMIT")
 

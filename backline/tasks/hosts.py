@@ -106,8 +106,8 @@ def trust(
     Compare each with what the host itself says, on its console or in the cloud's log of its first
     boot: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub. Nobody logs in. If any key differs from
     the one that is pinned, nothing is written and the exit code is 6: somebody may stand in between.
-    --replace takes the new one, for a host that was rebuilt. A host that does not answer makes the
-    exit code 1; the others are written.
+    --replace takes the new one, for a host that was rebuilt; never a key of a line marked @revoked. A
+    host that does not answer makes the exit code 1; the others are written.
 
     Examples:
         fab hosts.trust --env staging --dry-run
@@ -121,12 +121,13 @@ def trust(
     selected = selection.select(fleet, on or selection.EVERYTHING)
     before = _read(fleet)
     offers, silent = _offers(fleet, selected)
-    keys = keyring.compare(before, offers)
+    keys = keyring.compare(before, offers, _revoked(fleet, before, offers))
     if json:
         for key in keys:
             console.line(key.as_json())
     else:
         console.show_keys(keys)
+    _refuse_revoked(keys)
     _refuse_changed(keys, replace)
     news = list(dict.fromkeys(key.host for key in keys if key.state != keyring.PINNED))
     if news and not dry_run:
@@ -157,7 +158,7 @@ def _row(fleet: Environment, name: str) -> tuple[str, ...]:
 
 def _read(fleet: Environment) -> str:
     try:
-        return fleet.known_hosts.read_text(encoding="utf-8")
+        return fleet.known_hosts.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return ""
 
@@ -175,6 +176,34 @@ def _offers(
     outcomes = pool.each(selected, work, deadline=SECONDS, width=WIDTH)
     offers = [outcome.value for outcome in outcomes.values() if outcome.value is not None]
     return offers, {h: o.error for h, o in outcomes.items() if o.error is not None}
+
+
+def _revoked(fleet: Environment, text: str, offers: Sequence[Offer]) -> dict[str, set[str]]:
+    """Which keys known_hosts forbids which host, under the name it is known by there."""
+    from backline.transport import pins
+
+    found = pins.Pins(text)
+    places = {offer.host: offer.place for offer in offers}
+    named = {host: place.removeprefix("[").partition("]:") for host, place in places.items()}
+    return {
+        host: found.revoked(address, int(port) if port else pins.SSH_PORT)
+        for host, (address, _, port) in named.items()
+    }
+
+
+def _refuse_revoked(keys: Sequence[Key]) -> None:
+    from backline.operations.trust import REVOKED
+
+    revoked = list(dict.fromkeys(key.host for key in keys if key.state == REVOKED))
+    if revoked:
+        raise BacklineError(
+            f"{', '.join(revoked)} SHOWS A HOST KEY THAT IS REVOKED in known_hosts",
+            hosts=revoked,
+            state="nothing was written",
+            hint="whoever has that key may be somebody else. Give the host a new one on its console "
+            "(ssh-keygen -A makes those that are missing), then say it again",
+            exit_code=Exit.GUARD_REFUSED,
+        )
 
 
 def _refuse_changed(keys: Sequence[Key], replace: bool) -> None:

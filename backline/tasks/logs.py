@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
 from backline.errors import BacklineError
 from backline.operations.logs.wanted import PRIORITIES
-from backline.tasks.operator import ENV_HELP, JSON_HELP, ON_HELP, environment, operation, several
+from backline.tasks.command import say
+from backline.tasks.operator import (
+    ENV_HELP,
+    JSON_HELP,
+    ON_HELP,
+    Signalled,
+    environment,
+    operation,
+    several,
+)
 from backline.tasks.run import named
 
 if TYPE_CHECKING:
@@ -76,7 +84,7 @@ def logs(
 
 
 def _show(selected: Selection, journals: Journals, follow: bool, as_json: bool) -> None:
-    from contextlib import closing, suppress
+    from contextlib import closing
 
     from backline import console
     from backline.console.journal import JournalLines
@@ -92,12 +100,14 @@ def _show(selected: Selection, journals: Journals, follow: bool, as_json: bool) 
                 shown.flush()
 
     with closing(journals.read(selected.hosts)) as entries:  # type: ignore[type-var]
-        # To stop following is how one ends it.
-        with suppress(*([KeyboardInterrupt] if follow else [])):
+        try:
             for entry in entries:
                 show(entry)
+        except KeyboardInterrupt as end:
+            if not follow or isinstance(end, Signalled):
+                raise  # Ctrl-C is how one ends to follow; a signal is none
         shown.flush()
 
 
 def _told(host: str, what: str) -> None:
-    print(f"  {host}: {what}", file=sys.stderr, flush=True)
+    say(f"{host}: {what}")

@@ -40,6 +40,10 @@ MESSAGE_HELP = "why: kept in the journal of every host"
 SELECTOR = "backline_selector"
 
 
+class Signalled(KeyboardInterrupt):
+    """A signal to end, which is no Ctrl-C of somebody who has seen enough."""
+
+
 def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
     """`command` for operators: `-H` fills --on, --json prints errors as JSON too, and a signal to
     end (TERM, or HUP when the terminal goes away) is treated like Ctrl-C."""
@@ -228,7 +232,7 @@ def insist(fleet: Environment, count: int, yes: int, as_json: bool) -> None:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if number == signal.SIGHUP:
         hung_up()
-    raise KeyboardInterrupt
+    raise Signalled
 
 
 def hung_up(number: int = 0, frame: FrameType | None = None) -> None:

@@ -7,7 +7,6 @@ that changes hosts goes on unheard (console.Narrator, converging.View): half a d
 from __future__ import annotations
 
 import atexit
-import errno
 import os
 import select
 import signal
@@ -16,17 +15,25 @@ import sys
 from contextlib import suppress
 from types import TracebackType
 
+from backline import stdout
+from backline.errors import BacklineError
+
 ENDED = 128 + signal.SIGPIPE
 """What a shell says of a program that SIGPIPE killed."""
 
 
 def end_quietly() -> None:
     """For the files that `fab` and `inv` load: their programs print before and after our tasks."""
+    stdout.prepare()
     usual = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, BrokenPipeError) and (_unread(1) or _unread(2)):
             sys.exit(ENDED)
+        missed = stdout.lost() if stdout.is_loss(error) else None
+        if missed is not None:
+            _tell(missed)
+            sys.exit(missed.exit_code)
         usual(kind, error, trace)
 
     sys.excepthook = hook
@@ -55,16 +62,20 @@ def drop_terminal() -> None:
             os.close(nowhere)
 
 
-def _hung_up(error: OSError) -> bool:
-    """True when it was a terminal that is gone."""
-    return error.errno == errno.EIO and stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
-
-
 def _let_go() -> None:
-    """Drops what nobody will read, or Python complains of it when it ends, and with its own code."""
+    """Drops what nobody will read, or Python complains of it when it ends, and with its own code. Output
+    that is lost for another reason, and was not told of, ends with 1 after all."""
     try:
         print(end="", flush=True)
     except OSError as error:
-        if not isinstance(error, BrokenPipeError) and not _hung_up(error):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if stdout.unheard(error):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    missed = stdout.lost()
+    if missed is not None:
+        _tell(missed)
+        os._exit(missed.exit_code)  # whatever code Python has in mind: nothing but us is left
+
+
+def _tell(missed: BacklineError) -> None:
+    with suppress(OSError):
+        print(f"error: {missed.message}", file=sys.stderr, flush=True)

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from backline.inventory import Environment
 
+LINES = 2000
+"""So many are kept."""
+
 
 class Prompt:
-    """The terminal's line, with history (kept per environment) and completion."""
+    """The terminal's line, with history (kept per environment) and completion. As in other shells a line
+    that begins with a space is not kept."""
 
     def __init__(self, environment: Environment) -> None:
         self._hosts = list(environment.hosts)
@@ -25,20 +29,27 @@ class Prompt:
             readline.set_completer_delims(" \t\n,:&!@")
             readline.set_completer(self._complete)
             readline.parse_and_bind("tab: complete")
-            readline.set_history_length(2000)
+            readline.set_history_length(LINES)
+            readline.set_auto_history(False)
             with suppress(OSError):
                 readline.read_history_file(self._history)
 
     def ask(self, prompt: str) -> str:
         """The next line. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
         text = input(prompt)
+        if text.strip() and not text.startswith(" "):
+            self._keep(text)
+        return text
+
+    def _keep(self, text: str) -> None:
+        """Adds a line to the history: to the file's end, since another shell may write there as well."""
         with suppress(ImportError, OSError):
             import readline
 
+            readline.add_history(text)
             self._history.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._history.touch(mode=0o600)
-            readline.write_history_file(self._history)
-        return text
+            readline.append_history_file(1, self._history)
 
     def _complete(self, text: str, number: int) -> str | None:
         import readline

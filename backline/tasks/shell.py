@@ -158,9 +158,9 @@ class Session:
                         hint=error.hint,
                         exit_code=error.exit_code,
                     ) from None
-                _tell(error)
-                if error.exit_code == Exit.INTERRUPTED:
+                if error.exit_code == Exit.INTERRUPTED:  # whoever asked for these lines tells of it
                     raise
+                _tell(error)
 
     def verdict(self) -> None:
         """Raises BacklineError (1) when a command failed anywhere."""
@@ -275,9 +275,9 @@ class Failed(BacklineError):
 def _tell(error: BacklineError) -> None:
     """What went wrong with one line, shorter than at the end of a task."""
     where = f": {', '.join(error.hosts)}" if error.hosts else ""
-    print(f"error: {error.message}{where}", file=sys.stderr)
+    print(wording.plain_lines(f"error: {error.message}{where}"), file=sys.stderr)
     for text in filter(None, (error.state, error.hint)):
-        print(f"  {text}", file=sys.stderr)
+        print(f"  {wording.plain_lines(text)}", file=sys.stderr)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

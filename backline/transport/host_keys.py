@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from paramiko.ssh_exception import IncompatiblePeer, SSHException
+from paramiko.ssh_exception import IncompatiblePeer, NoValidConnectionsError, SSHException
 
 from backline.transport.connection import CONNECT_SECONDS, PinnedConnection, explain
 from backline.transport.port import Target, Unreachable
@@ -81,14 +81,22 @@ def _ask(connection: PinnedConnection, kinds: tuple[str, ...]) -> paramiko.PKey 
 def _socket(connection: PinnedConnection) -> Any:
     if connection.gateway is not None:
         return connection.open_gateway()
-    return socket.create_connection((connection.host, int(connection.port)), CONNECT_SECONDS)
+    address = connection.host, int(connection.port)
+    try:
+        return socket.create_connection(address, CONNECT_SECONDS)
+    except TimeoutError:
+        raise
+    except OSError as error:  # as paramiko says it, so that it is explained in the same words
+        raise NoValidConnectionsError({address: error}) from error
 
 
 def write(path: Path, text: str) -> None:
-    """Replaces known_hosts by one rename: whoever connects meanwhile reads the old or the new one."""
+    """Replaces known_hosts by one rename: whoever connects meanwhile reads the old or the new one. What
+    a link leads to is replaced, and not the link; bytes that are no UTF-8 come as surrogates."""
+    path = path.resolve()
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with partial.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "backline"
-BASE = {"errors", "places", "wording"}
+BASE = {"errors", "places", "stdout", "wording"}
 DOMAIN = {
     *("audit", "inventory", "inventory_loader", "operations", "provision", "release"),
     *("rollout", "selection"),

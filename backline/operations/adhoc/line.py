@@ -20,6 +20,7 @@ HELP = {
     r"\quit": "leave, as the end of the input does",
 }
 SETTINGS = ("on", *VIEWS, "timing", "timeout", "help", "quit")
+VALUED = ("on", "timeout")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ def _setting(text: str) -> Line:
     if len(exact) != 1:
         known = ", ".join(f"\\{word}" for word in SETTINGS)
         raise BacklineError(f"\\{name} is not one of {known}")
+    if rest.strip() and exact[0] not in VALUED:
+        raise BacklineError(f"\\{exact[0]} takes nothing behind it")
     return Line("set", rest.strip(), exact[0])
 
 

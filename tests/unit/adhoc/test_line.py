@@ -31,6 +31,10 @@ from backline.operations.adhoc.line import Line, completions, parse
         ("\\", None),
         ("\\t", None),
         ("\\nothing", None),
+        ("\\fold x", None),
+        ("\\quit now", None),
+        ("\\fold ", Line("set", "", "fold")),
+        ("\\timeout 5", Line("set", "5", "timeout")),
     ],
 )
 def test_a_line_has_one_meaning_or_none(typed: str, meant: Line | None) -> None:

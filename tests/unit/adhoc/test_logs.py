@@ -103,8 +103,9 @@ def test_hosts_that_cannot_be_read_are_named_and_the_others_shown(
     assert "h3: Failed to parse timestamp: x" in done.stderr and "h4" not in done.stderr
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 130)])
 def test_followed_lines_come_at_once_and_ctrl_c_ends_it_there(
-    place: Place, journals: Path, tmp_path: Path
+    place: Place, journals: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     late = entry(5, "older, and late")
     serve(journals, 1, entry(9, "newer"), then=f"echo $$ >{tmp_path}/pid; exec sleep 60")
@@ -122,9 +123,9 @@ def test_followed_lines_come_at_once_and_ctrl_c_ends_it_there(
     assert process.stdout.readline().endswith("newer\n")
     marker = tmp_path / "pid"
     wait_for(marker.exists)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=10)
-    assert process.returncode == 0, said
+    assert process.returncode == code, said
     assert ended(marker)
     assert "--follow" in (journals / "127.0.1.1.asked").read_text()
 
@@ -239,6 +240,42 @@ def test_a_line_that_comes_in_pieces_is_one_line() -> None:
         feeds.hear("h", "stdout", whole[number : number + 7])
     found = feeds.head("h")
     assert found and found.message == "é" * 50 and feeds.head("h") is None
+
+
+@pytest.mark.parametrize("moment", ["99999999999999999999", str(253_402_300_800_000_000), "-1"])
+def test_a_line_of_no_time_that_there_is_is_left_out(moment: str) -> None:
+    assert read("h1", json.dumps({"__REALTIME_TIMESTAMP": moment, "MESSAGE": "m"}).encode()) is None
+    assert read("h1", b'{"__REALTIME_TIMESTAMP": 1e999}') is None
+    deep = "[" * 900 + '"m"' + "]" * 900
+    read("h1", entry(0, json.loads(deep)).encode())
+
+
+@pytest.mark.parametrize(
+    "priority", ["\N{SUPERSCRIPT TWO}", "8", "-1", "", "9" * 5000, ["x"], None]
+)
+def test_a_priority_that_is_none_is_the_usual_one(priority: object) -> None:
+    found = read("h1", entry(0, "m", PRIORITY=priority).encode())
+    assert found is not None and found.priority == 6
+
+
+def test_a_bad_line_of_one_host_ends_nothing(place: Place, journals: Path) -> None:
+    serve(
+        journals,
+        1,
+        entry(0, "one", PRIORITY="\N{SUPERSCRIPT TWO}"),
+        json.dumps({"__REALTIME_TIMESTAMP": "9" * 20, "MESSAGE": "late"}),
+        entry(1, "half \ud800", _PID="\udfff", SYSLOG_IDENTIFIER=["\ud800"]),
+        "[" * 100_000,
+        entry(2, "end"),
+    )
+    serve(journals, 2, entry(3, "other"))
+    done = place.fab("logs", "--on", "even,h1")
+    assert done.returncode == 0, done.stderr
+    said = [line.rpartition(": ")[2] for line in done.stdout.splitlines()]
+    assert said == ["one", "half ?", "end", "other"]
+    done = place.fab("logs", "--on", "even,h1", "--json")
+    assert done.returncode == 0 and "\\ud" not in done.stdout
+    assert len(done.stdout.splitlines()) == 4
 
 
 def test_what_is_no_entry_is_left_out() -> None:

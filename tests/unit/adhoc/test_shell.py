@@ -134,6 +134,30 @@ def test_the_prompt_has_history_and_completion(place: Place) -> None:
     assert history.stat().st_mode & 0o077 == 0
 
 
+def test_the_history_has_no_line_behind_a_space_and_all_of_two_shells(place: Place) -> None:
+    history = place.root / ".backline" / "loop" / "shell_history"
+    history.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    history.write_text("echo before\n")
+    history.chmod(0o600)
+    one, two = talk(place, "--on", "h1", "--dry-run"), talk(place, "--on", "h2", "--dry-run")
+    for child, text in (
+        (one, "echo first"),
+        (two, "echo second"),
+        (two, " echo secret"),
+        (one, "echo third"),
+    ):
+        child.expect_exact("dry run> ")
+        child.sendline(text)
+        child.expect_exact(f"as the deploy user: {text.strip()}")
+    for child in (one, two):
+        child.sendline("\\quit")
+        child.expect(pexpect.EOF)
+        child.close()
+    kept = history.read_text().splitlines()
+    assert kept == ["echo before", "echo first", "echo second", "echo third", "\\quit", "\\quit"]
+    assert history.stat().st_mode & 0o077 == 0
+
+
 def test_ctrl_c_ends_the_command_there_and_not_the_sitting(place: Place, tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     child = talk(place, "--on", "h1")
@@ -146,6 +170,24 @@ def test_ctrl_c_ends_the_command_there_and_not_the_sitting(place: Place, tmp_pat
     child.sendline("echo and on")
     child.expect_exact("1 host, exit 0")
     child.expect_exact("and on")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+
+
+def test_ctrl_c_within_a_file_is_told_of_once_and_ends_the_file(
+    place: Place, tmp_path: Path
+) -> None:
+    marker, inner, outer = tmp_path / "pid", tmp_path / "inner", tmp_path / "outer"
+    inner.write_text(f"sh -c 'echo $$ >{marker}; sleep 60; :'\necho never\n")
+    outer.write_text(f"!include {inner}\necho never\n")
+    child = talk(place, "--on", "h1")
+    child.expect_exact("> ")
+    child.sendline(f"!include {outer}")
+    wait_for(lambda: marker.exists() and marker.read_text())
+    child.sendintr()
+    child.expect_exact("error: interrupted")
+    child.expect_exact("(1)> ")
+    assert "error: " not in child.before and "never" not in child.before
     child.sendeof()
     child.expect(pexpect.EOF)
 

@@ -194,6 +194,35 @@ def test_a_changed_key_is_named_loudly_and_nothing_is_written(
     assert before not in known.read_text()
 
 
+def test_a_revoked_key_is_refused_and_cannot_be_replaced(
+    known: Path, daemons: dict[str, Daemon], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pin = daemons["h2"].line("ed25519")
+    revoked = "@revoked * " + " ".join(pin.split()[1:]) + "\n"
+    for before in (revoked + pin, revoked):
+        known.write_text(before)
+        for replace in (False, True):
+            assert call(hosts.trust, on="h2", yes=1, replace=replace) == 6
+        assert "h2 SHOWS A HOST KEY THAT IS REVOKED" in capsys.readouterr().err
+        assert call(hosts.trust, on="h2", json=True) == 6
+        assert lines(capsys)[0]["state"] == "revoked"
+        assert known.read_text() == before
+    assert call(hosts.trust, on="h1", yes=1) == 0
+    assert known.read_text().startswith(revoked)
+
+
+def test_a_link_stays_one_and_bytes_that_are_no_text_stay(
+    known: Path, daemons: dict[str, Daemon], tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    target = tmp_path / "shared" / "known_hosts"
+    target.write_bytes(b"# M\xfcller\nother ssh-ed25519 AAAA M\xfcller\n")
+    known.symlink_to(target)
+    assert call(hosts.trust, on="h2", yes=1) == 0
+    assert known.is_symlink() and daemons["h2"].line("ed25519") in known.read_text("latin-1")
+    assert target.read_bytes().count(b"M\xfcller\n") == 2
+
+
 def test_a_host_that_shows_none_of_its_pinned_keys_is_not_known(
     known: Path, daemons: dict[str, Daemon], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +250,7 @@ def test_a_silent_host_is_named_and_the_others_are_written(
     *_, trusted, error = lines(capsys)
     assert trusted == {"schema_version": 1, "event": "trusted", "hosts": ["h1"]}
     assert error["hosts"] == ["h2"] and "Connection refused" in error["message"]
+    assert "Errno" not in error["message"]
     assert ADDRESSES["h1"] in known.read_text() and ADDRESSES["h2"] not in known.read_text()
     daemons["h2"].start()
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -18,6 +19,7 @@ from backline.tasks.converging import View
 ROOT = Path(__file__).parents[3]
 KILLED = 141
 """What a shell says of a program that SIGPIPE killed."""
+LOST = "could not write the output: No space left on device"
 
 
 def run(program: str, *words: str, unread: TextIO, **environment: str) -> tuple[int, str]:
@@ -87,6 +89,51 @@ def test_another_pipe_that_breaks_is_an_error_like_any_other() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1 and "BrokenPipeError: ssh" in done.stderr
+
+
+# Output that is lost for another reason: a disk that is full, a descriptor that is closed.
+
+
+@pytest.fixture
+def full() -> Iterator[TextIO]:
+    """A file on a disk without room."""
+    with Path("/dev/full").open("w") as file:
+        yield file
+
+
+@pytest.mark.parametrize("words", ["status", "status --json", "hosts.list", "doctor", "-l"])
+def test_output_that_is_lost_is_one_clear_line(
+    words: str, stage: dict[str, str], full: TextIO
+) -> None:
+    code, said = run("fab", *words.split(), unread=full, **stage)
+    assert (code, said.splitlines()[0]) == (1, f"error: {LOST}")
+    assert "Traceback" not in said and said.count(LOST) == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"], ["--stream"]])
+def test_hosts_that_failed_are_named_beside_the_output_that_is_lost(
+    flags: list[str], stage: dict[str, str], full: TextIO
+) -> None:
+    code, said = run("fab", "run", "true", "--on", "h1", *flags, unread=full, **stage)
+    assert code == 1 and "Traceback" not in said
+    assert "error: 1 unreachable of 1 host" in said and said.count(LOST) == 1
+
+
+def test_without_standard_output_nothing_is_begun(stage: dict[str, str]) -> None:
+    fab = Path(sys.executable).with_name("fab")
+    done = subprocess.run(
+        ["sh", "-c", f"'{fab}' run true --on h1 >&-; echo $? >&2; '{fab}' status >&- 2>&- <&-"],
+        cwd=ROOT,
+        env={**os.environ, **stage},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.startswith("error: standard output is closed")
+    assert "nothing was started" in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1] == "1" and done.returncode == 1
+    trail = Path(stage["BACKLINE_ROOT"]) / ".backline" / "stage" / "audit.jsonl"
+    assert not trail.exists()
 
 
 @pytest.mark.parametrize("as_json", [True, False])

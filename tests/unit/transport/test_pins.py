@@ -58,6 +58,32 @@ def test_what_names_no_host_plainly_pins_nothing(text: str) -> None:
     assert known(text, "db1") == []
 
 
+REVOKED = "@revoked " + line("db1", KEYS[0])
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["db1", "*", "db?", "web1,db*", "DB1", paramiko.HostKeys.hash_host("db1")],
+)
+def test_a_revoked_key_pins_nothing_though_an_older_line_does(names: str) -> None:
+    text = line("db1", KEYS[0]) + "@revoked " + line(names, KEYS[0])
+    (key,) = known(text, "db1")
+    with pytest.raises(paramiko.BadHostKeyException) as caught:
+        assert key != KEYS[0]  # as paramiko compares
+    assert caught.value.expected_key.get_name() == "any but the revoked ecdsa-sha2-nistp256"
+    assert key != KEYS[1] and key.get_name() == KEYS[0].get_name()
+
+
+@pytest.mark.parametrize("names", ["db2", "db", "!db1,*", "[db1]:2222", "db1.example"])
+def test_a_key_that_is_revoked_for_others_is_not_for_this_host(names: str) -> None:
+    text = line("db1", KEYS[0]) + "@revoked " + line(names, KEYS[0])
+    assert known(text, "db1") == [KEYS[0]]
+
+
+def test_another_key_of_the_kind_takes_the_place_of_a_revoked_one() -> None:
+    assert known(REVOKED + line("db1", KEYS[0]) + line("db1", KEYS[1]), "db1") == [KEYS[1]]
+
+
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "known_hosts"
     for key in KEYS:

@@ -1,0 +1,121 @@
+"""Standard output that is missed when it is lost, and that can show every character.
+
+Whoever reads along may go away: that is no error (tasks.pipe). A disk that is full is one: what was to be
+kept is not. The first write that fails raises as it would anyway; from then on everything is dropped, so
+that what changes hosts goes on to its end, and the task tells of it there and ends with 1.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from backline.errors import BacklineError
+
+_lost: list[OSError] = []
+_told: list[OSError] = []
+_closed: list[str] = []
+
+
+class _Raw(io.FileIO):
+    """Descriptor 1, whose errors are remembered."""
+
+    def write(self, data: Any, /) -> int:
+        """See io.RawIOBase."""
+        if _lost:
+            return memoryview(data).nbytes
+        try:
+            return super().write(data)
+        except OSError as error:
+            lose(error)
+            raise
+
+
+def prepare() -> None:
+    """For the files that `fab` and `inv` load. A character that stdout's encoding does not have is shown
+    as an escape; a standard stream that is closed is none that the next socket may take over."""
+    _open_missing()
+    usual = sys.stdout
+    if _closed or not isinstance(usual, io.TextIOWrapper):
+        return
+    usual.flush()
+    raw = _Raw(usual.fileno(), "w", closefd=False)
+    sys.stdout = io.TextIOWrapper(
+        raw if usual.write_through else io.BufferedWriter(raw),
+        encoding=usual.encoding,
+        errors="backslashreplace",
+        line_buffering=usual.line_buffering,
+        write_through=usual.write_through,
+    )
+
+
+def lose(error: OSError) -> None:
+    """Keeps in mind that output was lost, unless it was only that nobody listens any more."""
+    if not unheard(error):
+        _lost.append(error)
+
+
+def unheard(error: OSError) -> bool:
+    """True for a pipe without a reader, or a terminal that is gone."""
+    if error.errno == errno.EIO:
+        return _terminal()
+    return error.errno == errno.EPIPE or isinstance(error, BrokenPipeError)
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether it is this that output was lost by."""
+    return any(error is known for known in _lost)
+
+
+def lost() -> BacklineError | None:
+    """What to tell of output that was lost, once; None when all was written, or nobody listens."""
+    with suppress(OSError, ValueError):  # what matters of it is in mind
+        sys.stdout.flush()
+    if len(_told) == len(_lost):
+        return None
+    _told[:] = _lost
+    return BacklineError(
+        f"could not write the output: {_lost[0].strerror or _lost[0]}",
+        state="what was done on hosts is done; what was to be shown of it is lost",
+        hint="make room, or write somewhere else",
+    )
+
+
+def require() -> None:
+    """Raises BacklineError when there was no standard output from the start: then nothing is begun."""
+    if _closed:
+        raise BacklineError(
+            "standard output is closed, so there is nowhere to write an answer to",
+            state="nothing was started",
+            hint="> /dev/null, if nobody is to read it",
+        )
+
+
+def _open_missing() -> None:
+    for name, descriptor in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+        if name == "stdout":
+            _closed.append(name)
+        mode = "r" if name == "stdin" else "w"
+        setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _terminal() -> bool:
+    try:
+        return stat.S_ISCHR(os.fstat(1).st_mode)
+    except OSError:
+        return False
