@@ -89,7 +89,7 @@ class Folded:
         usual = self._usual
         cut = ["… more than is kept here: --outdir keeps all of it"] if group.result.cut else []
         if group.state not in TEXT_STATES:
-            why = [f"   {group.result.why}"] if group.result.why else []
+            why = [f"   {paint.plain_lines(group.result.why)}"] if group.result.why else []
             return [*why, *group.lines, *cut]
         if usual is None or usual is group or not self.differences:
             return [*group.lines, *cut]

@@ -27,8 +27,8 @@ class Group:
     @property
     def lines(self) -> list[str]:
         """What they said: standard output, then each line of standard error marked as such."""
-        errors = [f"stderr: {line}" for line in self.result.err.splitlines()]
-        return [*self.result.out.splitlines(), *errors]
+        errors = [f"stderr: {line}" for line in _lines(self.result.err)]
+        return [*_lines(self.result.out), *errors]
 
 
 def fold(results: Iterable[Result]) -> list[Group]:
@@ -74,6 +74,11 @@ def difference(usual: Group, other: Group, names: tuple[str, str]) -> list[str]:
     if not found and (mine.stdout, mine.stderr) != (its.stdout, its.stderr):
         return ["(differs in bytes that are not shown: --outdir keeps all of it)"]
     return found
+
+
+def _lines(text: str) -> list[str]:
+    """Without the end of the last one. Other characters that Unicode takes for an end of line are none."""
+    return text.removesuffix("\n").split("\n") if text else []
 
 
 def _key(result: Result) -> tuple[object, ...]:

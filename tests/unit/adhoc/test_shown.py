@@ -67,4 +67,4 @@ def test_a_revoked_host_key_is_refused_though_it_is_pinned(place: Place, tmp_pat
         known.write_text(right)
     assert ours and done.returncode == 1 and not (tmp_path / "ran").exists()
     assert f"expected any but the revoked {kind} SHA256:" in done.stdout
-    assert "── h1  1 host, unreachable (host_key)" in done.stdout
+    assert "── h1  1 host, unreachable (host_key_changed)" in done.stdout

@@ -41,7 +41,7 @@ STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 SESSION = sessions.Session(
     EVIL, 1, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, 1.0, 1.0, 1, False, False, EVIL, (), EVIL
 )
-POOL = pools.Pool(EVIL, EVIL, EVIL, EVIL, EVIL, 1, 1, EVIL, 1, (), ())
+POOL = pools.Pool(EVIL, EVIL, EVIL, EVIL, EVIL, 1, 1, EVIL, 1, (), (), False)
 LETTER = {
     "id": EVIL,
     "task": EVIL,
