@@ -99,7 +99,10 @@ def test_a_broken_connection_is_made_again(fleet: SshFleet, server: Server) -> N
     server.commands[HOSTCTL] = "echo '{\"ok\": true}'"
     fleet.call("stream1", "facts", {})
     server.cut()
-    time.sleep(0.1)
+    end = time.monotonic() + 10
+    while fleet._connections["stream1"].is_connected:  # until it has been noticed here
+        assert time.monotonic() < end
+        time.sleep(0.01)
     assert fleet.call("stream1", "facts", {})["ok"]
 
 
