@@ -47,6 +47,12 @@ def at(fleet: Fleet, host: str, command: str) -> str:
     return podman("exec", fleet.container(host), "sh", "-c", f"{command.strip()} || true")
 
 
+def switched_on(fleet: Fleet, host: str) -> str:
+    """When it was last switched on, as a text that sorts."""
+    how = ("inspect", "--format", "{{.State.StartedAt}}")
+    return podman(*how, fleet.container(host)).strip()
+
+
 def names(fleet: Fleet) -> list[str]:
     return [host.name for host in fleet.topology]
 

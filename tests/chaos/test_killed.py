@@ -56,6 +56,13 @@ def again(fleet: Fleet, *words: str, seconds: float = LEASE) -> Answer:
     return answers[-1]
 
 
+def killed_restart(fleet: Fleet, host: str) -> None:
+    """A restart that is over, and left its lease and a drained host."""
+    drained = "cat /run/backline/drain"
+    cut_off(fleet, "kill", ("restart", "--on", host), lambda: at(fleet, host, drained))
+    nothing_left(fleet, 90)
+
+
 def python_on(fleet: Fleet, host: str) -> bool:
     """Whether something of a playbook runs there."""
     return any(line.startswith(f"{host}: ") and "python" in line for line in mine(fleet))
@@ -181,16 +188,16 @@ def test_a_switchover_undoes_by_itself_what_it_held(fleet: Fleet, how: str) -> N
     fab(fleet, "db.switchover", "--linger", "5")
 
 
-def test_a_backup_goes_on_in_its_unit_and_is_told_of(fleet: Fleet) -> None:
+@pytest.mark.parametrize(("task", "job"), [("db.backup", "diff"), ("db.drill", "drill")])
+def test_a_backup_goes_on_in_its_unit_and_is_told_of(fleet: Fleet, task: str, job: str) -> None:
     keeper = fleet.hosts("backup")[0]
-    unit = "systemctl is-active backline-backup@diff.service"
-    cut_off(fleet, "kill", ("db.backup",), lambda: at(fleet, keeper, unit).strip() == "activating")
+    unit = f"systemctl is-active backline-backup@{job}.service"
+    cut_off(fleet, "kill", (task,), lambda: at(fleet, keeper, unit).strip() == "activating")
     nothing_left(fleet)
-    until("the backup is over", 400, lambda: at(fleet, keeper, unit).strip() == "inactive", every=2)
-    jobs = [
-        entry for entry in fab(fleet, "db.status", expect=None).lines if entry.get("job") == "diff"
-    ]
-    assert jobs and jobs[0]["good"], jobs
+    until("it is over", 400, lambda: at(fleet, keeper, unit).strip() == "inactive", every=2)
+    rows = fab(fleet, "db.status", expect=None).lines
+    (state,) = [entry for entry in rows if entry.get("job") == job]
+    assert state["good"], state
 
 
 # Hosts, by playbooks.
@@ -242,13 +249,7 @@ def test_the_lease_of_a_playbook_that_was_cut_off_can_be_freed(fleet: Fleet) -> 
     """By who typed it: then the host may be put back without going on."""
     host = fleet.hosts("streaming")[-1]
     with undrained(fleet, host):
-        cut_off(
-            fleet,
-            "kill",
-            ("restart", "--on", host),
-            lambda: at(fleet, host, "cat /run/backline/drain"),
-        )
-        nothing_left(fleet, 90)
+        killed_restart(fleet, host)
         assert fab(fleet, "undrain", host, expect=None).code == 5
         fab(fleet, "lock.release", "--yes", "1")
         fab(fleet, "undrain", host)

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 from backline.inventory import load
-from backline.lab.machine import podman
-from tests.chaos.started import at, cut_off, dies, held, nothing_left, typed
+from tests.chaos.started import at, cut_off, dies, held, nothing_left, switched_on, typed
 from tests.chaos.test_killed import (
     WAYS,
     again,
+    killed_restart,
     not_told_of,
     quiet,
     row,
@@ -102,13 +102,7 @@ def test_pools_that_were_told_to_rest_say_so(fleet: Fleet, how: str) -> None:
 def test_a_lease_is_freed_or_not(fleet: Fleet, how: str) -> None:
     host = fleet.hosts("streaming")[-1]
     with undrained(fleet, host):
-        cut_off(
-            fleet,
-            "kill",
-            ("restart", "--on", host),
-            lambda: at(fleet, host, "cat /run/backline/drain"),
-        )
-        nothing_left(fleet, 90)
+        killed_restart(fleet, host)
         cut(fleet, how, "lock.release", "--yes", "1")
         nothing_left(fleet)
         fab(fleet, "lock.release", "--yes", "1")
@@ -123,11 +117,11 @@ def test_a_reboot_is_told_of_and_goes_on(fleet: Fleet, how: str) -> None:
     """Hung up as the host leaves; killed as it goes down."""
     host = fleet.hosts("streaming")[0]
     words = ("reboot", "--on", host)
-    before = _switched_on(fleet, host)
+    before = switched_on(fleet, host)
 
     def middle() -> bool:
         if how == "kill":
-            return _switched_on(fleet, host) != before
+            return switched_on(fleet, host) != before
         return at(fleet, host, "cat /run/backline/drain") != ""
 
     with undrained(fleet, host):
@@ -138,23 +132,8 @@ def test_a_reboot_is_told_of_and_goes_on(fleet: Fleet, how: str) -> None:
         found = row(fleet, host)
         assert (found["drained"], found["upkeep"]) == (True, name)
         fab(fleet, *words)
-        assert _switched_on(fleet, host) != before
+        assert switched_on(fleet, host) != before
         not_told_of(fleet, host)
-
-
-def _switched_on(fleet: Fleet, host: str) -> str:
-    return podman("inspect", "--format", "{{.State.StartedAt}}", fleet.container(host)).strip()
-
-
-def test_a_drill_goes_on_in_its_unit_and_is_told_of(fleet: Fleet) -> None:
-    keeper = fleet.hosts("backup")[0]
-    unit = "systemctl is-active backline-backup@drill.service"
-    cut_off(fleet, "kill", ("db.drill",), lambda: at(fleet, keeper, unit).strip() == "activating")
-    nothing_left(fleet)
-    until("the drill is over", 400, lambda: at(fleet, keeper, unit).strip() == "inactive", every=2)
-    rows = fab(fleet, "db.status", expect=None).lines
-    (drill,) = [entry for entry in rows if entry.get("job") == "drill"]
-    assert drill["good"], drill
 
 
 def test_a_restore_beside_leaves_a_folder_and_the_cluster_as_it_is(fleet: Fleet) -> None:

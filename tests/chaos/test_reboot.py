@@ -8,8 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterable
 
-from backline.lab.machine import podman
-from tests.chaos.started import at
+from tests.chaos.started import at, switched_on
 from tests.chaos.test_services import fab, until
 from tests.data import cluster
 from tests.live import Fleet
@@ -18,10 +17,9 @@ SIZE = "full"
 BACK_S = 60.0
 
 
-def switched_on(fleet: Fleet, hosts: Iterable[str]) -> dict[str, str]:
-    """When each was, as a text that sorts."""
-    how = ("inspect", "--format", "{{.State.StartedAt}}")
-    return {host: podman(*how, fleet.container(host)).strip() for host in hosts}
+def boots(fleet: Fleet, hosts: Iterable[str]) -> dict[str, str]:
+    """When each was switched on."""
+    return {host: switched_on(fleet, host) for host in hosts}
 
 
 def well(fleet: Fleet) -> bool:
@@ -36,13 +34,13 @@ def test_databases_brokers_and_workers_boot_one_by_one_and_who_leads_is_the_last
     fleet: Fleet,
 ) -> None:
     hosts = [h for group in ("database", "broker", "worker") for h in fleet.hosts(group)]
-    before, leader = switched_on(fleet, hosts), cluster.leader(fleet)
+    before, leader = boots(fleet, hosts), cluster.leader(fleet)
     crowd = fleet.crowd(fleet.listener(), rate=20.0)
     try:
         fab(fleet, "reboot", "--on", "database:broker:worker")
     finally:
         tally = crowd.stop()
-    after = switched_on(fleet, hosts)
+    after = boots(fleet, hosts)
     assert not [host for host in hosts if after[host] == before[host]], "did not boot"
     *others, last = sorted(fleet.hosts("database"), key=lambda host: after[host])
     assert last == leader and len(others) == 2
@@ -53,7 +51,7 @@ def test_databases_brokers_and_workers_boot_one_by_one_and_who_leads_is_the_last
 def test_of_two_edges_one_answers_at_any_time(fleet: Fleet) -> None:
     edges = fleet.hosts("edge")
     assert len(edges) > 1, "use the full lab: inv lab.up --size full"
-    before = switched_on(fleet, edges)
+    before = boots(fleet, edges)
     trust = ssl.create_default_context(cafile=str(fleet.ca))
     ports = {h.name: h.ports["https"][0] for h in fleet.topology if h.name in edges}
     looks: list[set[str]] = []
@@ -71,7 +69,7 @@ def test_of_two_edges_one_answers_at_any_time(fleet: Fleet) -> None:
         time.sleep(1)
         over.set()
         watching.join()
-    after = switched_on(fleet, edges)
+    after = boots(fleet, edges)
     assert not [edge for edge in edges if after[edge] == before[edge]], "did not boot"
     assert all(looks), "nobody answered"
     assert {len(up) for up in looks} >= {1, 2}, "it was not seen that one was away"
@@ -91,11 +89,11 @@ def _answers(port: int, trust: ssl.SSLContext) -> bool:
 
 def refused(fleet: Fleet, host: str, *words: str) -> str:
     """What is said; the host has not been marked as one that somebody works on, nor switched off."""
-    before = switched_on(fleet, [host])
+    before = switched_on(fleet, host)
     answer = fab(fleet, *words, "--on", host, expect=None)
     assert answer.code == 1, answer.out
     assert at(fleet, host, "cat /var/lib/backline/upkeep /run/backline/drain 2>/dev/null") == ""
-    assert switched_on(fleet, [host]) == before
+    assert switched_on(fleet, host) == before
     return " ".join(f"{answer.out} {answer.err}".split())
 
 

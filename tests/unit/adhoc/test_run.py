@@ -303,16 +303,23 @@ def test_what_ignores_its_deadline_is_late_as_well(place: Place) -> None:
     assert found["state"] == "timeout" and float(str(found["seconds"])) < 4
 
 
-def test_a_command_goes_on_when_nobody_reads_any_more(place: Place, tmp_path: Path) -> None:
-    command = f"echo 1; sleep 1; echo 2; sleep 0.5; touch {tmp_path}/done; exit 3"
-    words = f'{place.argv[0]} run "$COMMAND" --on h1 --stream | head -n 1'
-    done = subprocess.run(
-        ["bash", "-c", f"{words}; exit ${{PIPESTATUS[0]}}"],
+def read_by(
+    place: Place, command: str, flags: str, reader: str
+) -> subprocess.CompletedProcess[bytes]:
+    """`fab run COMMAND FLAGS | READER`: what the reader says, and how fab ended."""
+    words = f'{place.argv[0]} run "$COMMAND" {flags} | {reader}; exit ${{PIPESTATUS[0]}}'
+    return subprocess.run(
+        ["bash", "-c", words],
         env={**place.environment, "COMMAND": command},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=60,
     )
+
+
+def test_a_command_goes_on_when_nobody_reads_any_more(place: Place, tmp_path: Path) -> None:
+    command = f"echo 1; sleep 1; echo 2; sleep 0.5; touch {tmp_path}/done; exit 3"
+    done = read_by(place, command, "--on h1 --stream", "head -n 1")
     assert done.stdout == b"h1 | 1\n" and (tmp_path / "done").exists()
     assert done.returncode == 1 and b"1 failed of 1 host" in done.stderr
 
@@ -320,14 +327,7 @@ def test_a_command_goes_on_when_nobody_reads_any_more(place: Place, tmp_path: Pa
 def test_a_slow_reader_makes_no_host_late(place: Place, tmp_path: Path) -> None:
     """`| less`: the host has done its part in time, and we could not take what it said."""
     command = f"seq 200000; touch {tmp_path}/$$"
-    words = f'{place.argv[0]} run "$COMMAND" --on h1,h2 --stream --timeout 3 | (sleep 9; wc -l)'
-    done = subprocess.run(
-        ["bash", "-c", f"{words}; exit ${{PIPESTATUS[0]}}"],
-        env={**place.environment, "COMMAND": command},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-    )
+    done = read_by(place, command, "--on h1,h2 --stream --timeout 3", "(sleep 9; wc -l)")
     assert len(list(tmp_path.iterdir())) == 2
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == b"400000"
