@@ -3,6 +3,8 @@
 Whoever reads along may go away: that is no error (tasks.pipe). A disk that is full is one: what was to be
 kept is not. The first write that fails raises as it would anyway; from then on everything is dropped, so
 that what changes hosts goes on to its end, and the task tells of it there and ends with 1.
+
+What is told on standard error alone, and cannot be, is dropped: the journal has it, and what runs goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from backline.errors import BacklineError
 
@@ -37,16 +39,35 @@ class _Raw(io.FileIO):
             raise
 
 
+class _Errors(io.FileIO):
+    """Descriptor 2, for which there may be no room: whoever writes there goes on."""
+
+    def write(self, data: Any, /) -> int:
+        """See io.RawIOBase."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if unheard(error):
+                raise
+            return memoryview(data).nbytes
+
+
 def prepare() -> None:
     """For the files that `fab` and `inv` load. A character that stdout's encoding does not have is shown
     as an escape; a standard stream that is closed is none that the next socket may take over."""
     _open_missing()
-    usual = sys.stdout
-    if _closed or not isinstance(usual, io.TextIOWrapper):
-        return
+    if not _closed:
+        sys.stdout = _by(_Raw, sys.stdout)
+    sys.stderr = _by(_Errors, sys.stderr)
+
+
+def _by(kind: type[io.FileIO], usual: TextIO) -> TextIO:
+    """`usual`, written by `kind`; as it is when it is no descriptor's, as in a test."""
+    if not isinstance(usual, io.TextIOWrapper):
+        return usual
     usual.flush()
-    raw = _Raw(usual.fileno(), "w", closefd=False)
-    sys.stdout = io.TextIOWrapper(
+    raw = kind(usual.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
         raw if usual.write_through else io.BufferedWriter(raw),
         encoding=usual.encoding,
         errors="backslashreplace",

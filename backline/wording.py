@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0a-\x1f\x7f-\x9f"
+    r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"  # they turn text around, and end lines
+)
 
 
 class Said(Protocol):
@@ -27,9 +30,14 @@ def counted(count: int, thing: str) -> str:
 
 
 def plain(text: str) -> str:
-    """`text` without characters that steer a terminal: whoever fills a log, or answers for a host, may
-    have put them there. A new line is one of them, see `plain_lines`."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    """`text` without characters that steer a terminal, or the order in which it shows others: whoever
+    fills a log, or answers for a host, may have put them there. A new line is one, see `plain_lines`."""
+    return _CONTROL.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def plain_lines(text: str) -> str:

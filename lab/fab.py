@@ -8,7 +8,9 @@ it there. It imports nothing of Backline: Fabric finds the checkout from the fol
 
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import NoReturn
 
 from fabric.main import program
@@ -33,10 +35,17 @@ def check() -> None:
         )
 
 
-if __name__ == "__main__":
+def of_fab(parse: Callable[[], None]) -> None:
+    """Parses; a value that a flag of fab does not take ends it (those of tasks look at theirs themselves)."""
     try:
-        with suppress(ParseError):  # Fabric will say it
-            check()
-    except ValueError as error:  # fab -t soon; the flags of tasks look at their values themselves
+        parse()
+    except ValueError as error:
         refuse(f"a flag of fab takes a whole number: {error}", "fab --help")
+
+
+if __name__ == "__main__":
+    with suppress(ParseError):  # Fabric will say it
+        of_fab(check)
+    # They may also stand behind a task.
+    program.parse_tasks = partial(of_fab, program.parse_tasks)
     sys.exit(program.run())

@@ -99,5 +99,6 @@ def _tell_of_the_parser() -> None:
         program.parser.parse_argv(program.core.unparsed)
     except ParseError as error:
         refused(str(error))
-    except ValueError:
-        return  # no number where there must be one: Python has told of it
+    except ValueError as error:  # no number where there must be one
+        if not hasattr(sys, "last_value"):  # else it went through our hook
+            refused(f"a flag of fab takes a whole number: {error}")

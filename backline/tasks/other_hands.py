@@ -141,8 +141,17 @@ def is_alive(
 
 
 def live_leases(hosts: SshFleet, found: Found) -> dict[str, Mapping[str, Any]]:
-    """The live leases of the run, by host."""
-    return _shown(hosts, found.plan.app, found.run, found.plan.hosts)[0]
+    """The live leases of the run, by host. Raises BacklineError when no host answers: a lease that cannot
+    be seen is not one that has run out."""
+    leases, silent = _shown(hosts, found.plan.app, found.run, found.plan.hosts)
+    if len(silent) == len(found.plan.hosts):
+        raise BacklineError(
+            f"no host says whether somebody is at work on run {found.run}\n{wording.said(silent)}",
+            hosts=[error.host for error in silent],
+            state="this command changed nothing",
+            hint="fab doctor; then the same command again",
+        )
+    return leases
 
 
 def _shown(

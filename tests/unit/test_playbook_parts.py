@@ -13,7 +13,10 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
+from backline.hostctl import cluster as members
+from backline.hostctl import switchover
 from backline.hostctl import upgrades as hostctl
+from backline.operations.database import judge, look
 
 PLAYBOOKS = Path(__file__).parents[2] / "playbooks"
 
@@ -142,6 +145,14 @@ def test_a_database_goes_when_the_others_are_whole(over: Any, said: Any) -> None
 def test_a_database_stays_when_there_would_be_no_spare(over: Any, why: str) -> None:
     with pytest.raises(SystemExit, match=why):
         MEMBER.spare(cluster(**over), False)
+
+
+def test_everybody_has_the_same_words_for_a_member_that_can_take_over() -> None:
+    """On a host without Backline, in the controller, and where it is carried out."""
+    for other in (look, MEMBER):
+        assert (other.LEADERS, other.SYNC) == (members.LEADERS, members.SYNC)
+    assert look.GOOD == members.GOOD
+    assert judge.LAG_MOST == MEMBER.LAG_MOST == switchover.LAG_MOST
 
 
 def test_a_database_that_leads_again_does_not_boot() -> None:

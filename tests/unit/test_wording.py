@@ -37,6 +37,19 @@ def test_further_lines_of_an_error_begin_below_its_first(
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\tb é 日本", "a\tb é 日本"),
+        ("\x1b[2J\r", "\\x1b[2J\\x0d"),
+        ("db1\u202e1bd", "db1\\u202e1bd"),
+        ("one\u2028two", "one\\u2028two"),
+    ],
+)
+def test_no_text_steers_the_terminal_or_turns_others_around(text: str, shown: str) -> None:
+    assert wording.plain(text) == shown
+
+
 def test_no_message_brings_its_own_indentation() -> None:
     for path in PACKAGE.rglob("*.py"):
         found = re.search(r"\\n {2,}\"?\.join|\\n {7}", path.read_text())

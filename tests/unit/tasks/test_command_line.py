@@ -124,6 +124,7 @@ def test_words_of_an_unquoted_command_start_no_task(fab) -> None:  # type: ignor
         (["status", "--watch", "--interval", "-1"], "--interval is more than 0 seconds"),
         (["certs", "--days", "nan"], "--days takes a number"),
         (["-t", "soon", "status"], "takes a whole number"),
+        (["status", "-t", "soon"], "takes a whole number"),
         (["restart", "--on", "edge", "--service", ","], "--service ',' names nothing"),
         (["restart", "--on", "edge", "--service", ""], f"--service {GIVEN_NOTHING}"),
         (["logs", "--unit", ","], "--unit ',' names nothing"),

@@ -43,6 +43,7 @@ def fab(*words: str, stdout: Any = subprocess.PIPE) -> subprocess.CompletedProce
         ("drain --json --env lab", "'on'"),
         ("run x --on all --timeout soon --json", "soon"),
         ("status lock --json", "2 tasks"),
+        ("status -t soon --json", "soon"),
         ("status --on= --json", "--on was given nothing"),
         ("--hosts stream1 audit --json", "-H means nothing"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -117,6 +118,28 @@ def test_hosts_that_failed_are_named_beside_the_output_that_is_lost(
     code, said = run("fab", "run", "true", "--on", "h1", *flags, unread=full, **stage)
     assert code == 1 and "Traceback" not in said
     assert "error: 1 unreachable of 1 host" in said and said.count(LOST) == 1
+
+
+@pytest.mark.parametrize("words", ["run true --on h1", "run true --on h1 --json", "hosts.list"])
+def test_what_cannot_be_told_on_stderr_stops_nothing(
+    words: str, stage: dict[str, str], full: TextIO
+) -> None:
+    def run(err: TextIO | int) -> tuple[int, str]:
+        fab = Path(sys.executable).with_name("fab")
+        done = subprocess.run(
+            [fab, *words.split()],
+            cwd=ROOT,
+            env={**os.environ, **stage},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+            check=False,
+        )
+        return done.returncode, re.sub(r'"(at|run)": "[^"]*"|"seconds": [\d.]+', "", done.stdout)
+
+    heard, unheard = run(subprocess.PIPE), run(full)
+    assert unheard == heard and heard[1]
 
 
 def test_without_standard_output_nothing_is_begun(stage: dict[str, str]) -> None:

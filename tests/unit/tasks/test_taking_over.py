@@ -57,6 +57,27 @@ def test_an_interrupted_run_is_resumed(fleet: Any, release: str) -> None:
     assert call(tasks.resume) == 0 and live(fleet) == {release}
 
 
+@pytest.mark.parametrize("task", [tasks.resume, tasks.abort])
+def test_a_lease_that_nobody_can_see_is_not_one_that_has_run_out(
+    fleet: Any, release: str, task: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(fleet, release)
+    before = live(fleet)
+    find = tasks._find
+
+    def then_silent(*words: Any) -> Any:
+        found = find(*words)
+        fleet.dead |= set(fleet.hosts)
+        return found
+
+    monkeypatch.setattr(tasks, "_find", then_silent)
+    assert call(task, dry_run=True) == 1
+    fleet.dead.clear()
+    monkeypatch.setattr(tasks.other_hands, "want", lambda *words: True)
+    assert call(task) == 1 and live(fleet) == before
+    assert "no host says whether somebody is at work" in capsys.readouterr().err
+
+
 def test_an_interrupted_run_is_taken_back(fleet: Any, release: str) -> None:
     interrupted(fleet, release)
     assert call(tasks.abort) == 0 and live(fleet) == {OLD}
