@@ -190,20 +190,22 @@ def _environment(name: str, source: Path, content: dict[str, Any]) -> Environmen
 
 
 def _host(entry: dict[str, Any], groups: list[str]) -> Host:
-    def text(*keys: str) -> str | None:
-        return next((str(entry[key]) for key in keys if entry.get(key)), None)
-
+    get = entry.get  # there may be ten thousand of them
     return Host(
         name=entry["name"],
-        address=text("ansible_host") or entry["name"],
-        port=int(entry.get("ansible_port") or 22),
-        user=text("backline_user") or DEPLOY_USER,
-        key_file=text("backline_ssh_private_key_file", "ansible_ssh_private_key_file"),
-        fleet_address=text("fleet_address"),
-        zone=text("zone"),
+        address=_text(get("ansible_host")) or entry["name"],
+        port=int(get("ansible_port") or 22),
+        user=_text(get("backline_user")) or DEPLOY_USER,
+        key_file=_text(get("backline_ssh_private_key_file") or get("ansible_ssh_private_key_file")),
+        fleet_address=_text(get("fleet_address")),
+        zone=_text(get("zone")),
         groups=tuple(groups),
-        admin=text("ansible_user"),
+        admin=_text(get("ansible_user")),
     )
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
 
 
 def _read_cache(path: Path) -> dict[str, Any] | None:

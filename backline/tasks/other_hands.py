@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from backline import wording
 from backline.errors import BacklineError, Exit
-from backline.operations.locks import OF_ANSIBLE
 from backline.tasks import operator
 from backline.tasks.command import say
 from backline.tasks.operator import new_run
@@ -114,6 +113,8 @@ def is_alive(
     False at once when it was started on this machine and does not run any more. A playbook renews nothing:
     one that was started elsewhere counts as alive, and so does who cannot be seen since hosts are silent.
     """
+    from backline.operations.locks import OF_ANSIBLE
+
     if run.startswith(OF_ANSIBLE):
         return not _killed_here(fleet, run)
     if holder == new_run(app, "").actor and _gone_from_here(fleet, run):
