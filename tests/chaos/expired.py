@@ -23,10 +23,14 @@ KEPT = "/root/pki-kept"
 SUPPLIED = "/etc/haproxy/certificates/supplied.pem"
 READERS = "etcd patroni pgbouncer pgbackrest-server rabbitmq-server database-proxy"
 """Units that use a host's certificate."""
-RELOAD = (
-    f"for unit in {READERS}; do systemctl is-active --quiet $unit && systemctl reload $unit; done; "
-    "if test -x {0}; then {0}; fi; true"
-).format("/usr/local/sbin/rabbitmq_reload_certificates")
+TOLD = "for unit in {units}; do systemctl is-active --quiet $unit && systemctl {how} $unit; done; true"
+RELOAD = TOLD.format(units=READERS, how="reload")
+BACK = f"rm -rf {PKI}; cp -a {KEPT} {PKI}; " + TOLD.format(
+    units=READERS, how="--no-block restart"
+)
+READ_S = 180.0
+"""Until every daemon shows what it was given. RabbitMQ looks by itself every two minutes, and nothing can
+have it look sooner: its own tool shows the certificate that has run out, and is not let in."""
 
 
 def ended(
@@ -119,9 +123,8 @@ def kept(fleet: Fleet, hosts: Iterable[str], spare: Path) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(folder)
         shutil.copytree(spare, folder)
-        back = f"rm -rf {PKI}; cp -a {KEPT} {PKI}; systemctl --no-block try-restart {READERS}"
         for host in names:
-            inside(fleet, host, "sh", "-c", back)
+            inside(fleet, host, "sh", "-c", BACK)
         raise
     finally:
         for host in names:

@@ -77,7 +77,7 @@ def test_certificates_of_hosts_have_expired(
         authority = expired.Authority(whole)
         for host in shown:
             authority.end_host(host)
-        wait_until("they are refused", 30, lambda: refuse() == {True}, every=1)
+        wait_until("they are refused", expired.READ_S, lambda: refuse() == {True}, every=1)
         assert page.next("2").code == 2, "the rehearsal has nothing to do"
         page.next("2")
         assert refuse() == {False}
