@@ -174,14 +174,19 @@ def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachabl
     """It is not known whether that is the host: nothing was sent."""
     where = f"{host.address} port {host.port}"
     if isinstance(error, BadHostKeyException):
+        rebuilt = (
+            f"docs/runbooks: host-compromised; the line of {known_hosts} says whose key it was"
+            if isinstance(error.expected_key, pins.Revoked)
+            else "If the host was rebuilt, compare the key on its console "
+            "(ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
+            f"then {_trust(host, known_hosts)} --replace"
+        )
         return Unreachable(
             host.name,
             f"wrong host key from {where}: "
             f"expected {fingerprint(error.expected_key)}, offered {fingerprint(error.key)}",
             code=KEY_CHANGED,
-            hint="somebody may stand in between, so nothing was sent. If the host was rebuilt, "
-            "compare the key on its console (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
-            f"then {_trust(host, known_hosts)} --replace",
+            hint=f"somebody may stand in between, so nothing was sent. {rebuilt}",
         )
     if isinstance(error, UnpinnedKey):
         return Unreachable(

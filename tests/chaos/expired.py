@@ -23,11 +23,11 @@ KEPT = "/root/pki-kept"
 SUPPLIED = "/etc/haproxy/certificates/supplied.pem"
 READERS = "etcd patroni pgbouncer pgbackrest-server rabbitmq-server database-proxy"
 """Units that use a host's certificate."""
-TOLD = "for unit in {units}; do systemctl is-active --quiet $unit && systemctl {how} $unit; done; true"
-RELOAD = TOLD.format(units=READERS, how="reload")
-BACK = f"rm -rf {PKI}; cp -a {KEPT} {PKI}; " + TOLD.format(
-    units=READERS, how="--no-block restart"
+TOLD = (
+    "for unit in {units}; do systemctl is-active --quiet $unit && systemctl {how} $unit; done; true"
 )
+RELOAD = TOLD.format(units=READERS, how="reload")
+BACK = f"rm -rf {PKI}; cp -a {KEPT} {PKI}; " + TOLD.format(units=READERS, how="--no-block restart")
 READ_S = 180.0
 """Until every daemon shows what it was given. RabbitMQ looks by itself every two minutes, and nothing can
 have it look sooner: its own tool shows the certificate that has run out, and is not let in."""

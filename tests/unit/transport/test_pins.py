@@ -8,7 +8,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from backline.transport import pins
+from backline.transport import connection, pins
+from backline.transport.port import Target
 
 KEYS = [paramiko.ECDSAKey.generate() for _ in range(3)]
 
@@ -72,6 +73,9 @@ def test_a_revoked_key_pins_nothing_though_an_older_line_does(names: str) -> Non
         assert key != KEYS[0]  # as paramiko compares
     assert caught.value.expected_key.get_name() == "any but the revoked ecdsa-sha2-nistp256"
     assert key != KEYS[1] and key.get_name() == KEYS[0].get_name()
+    db1 = Target("db1", "192.0.2.1", 22, "deploy", None)
+    said = connection.explain(db1, Path("stage/known_hosts"), caught.value)
+    assert "host-compromised" in said.hint and "--replace" not in said.hint
 
 
 @pytest.mark.parametrize("names", ["db2", "db", "!db1,*", "[db1]:2222", "db1.example"])
