@@ -17,18 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-PASSWORDS = (
-    "vault_database_superuser_password",
-    "vault_database_replication_password",
-    "vault_database_etcd_password",
-    "vault_jukebox_database_password",
-    "vault_jukebox_secret_key",
-    "vault_broker_cookie",
-    "vault_pki_passphrase",
-    "vault_backup_passphrase",
-    "vault_backup_drill_password",
-    "vault_jukebox_broker_password",
-)
+from backline.provision.skeleton import PASSWORDS
+
 # What the application signs in with: playbooks/rotate_secrets.yml brings new values into use.
 ROTATED = (
     "vault_jukebox_database_password",
