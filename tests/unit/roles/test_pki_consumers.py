@@ -26,6 +26,7 @@ NAMES = ("DNS:db1", "IP:127.0.0.1")
 CA = Authority()
 SYSTEMCTL = """#!/bin/sh
 # systemctl show --property=P --value UNIT
+if [ "$1" != show ]; then echo "$@" >>"$UNITS/asked"; exit; fi
 cat "$UNITS/$4.${2#--property=}" 2>/dev/null || echo inactive
 """
 
@@ -179,9 +180,22 @@ def test_one_that_does_not_come_back_is_an_error(host: Host) -> None:
     assert "etcd is not healthy after its restart" in done.stderr and "unhealthy" in done.stderr
 
 
-def test_in_the_dark_it_only_has_to_run(host: Host) -> None:
-    host.consumer("etcd", restart=["true"], healthy=["false"])
+def test_in_the_dark_nobody_is_waited_for(host: Host) -> None:
+    """Members of etcd start when a majority of them trusts the same."""
+    host.consumer("etcd", restart=["false"], healthy=["false"])
     assert host.good("restart", "--dark")["done"] == ["etcd"]
+    asked = (host.units / "asked").read_text()
+    assert asked == "--no-block restart etcd.service\n"
+
+
+def test_who_comes_up_in_the_dark_has_to_be_healthy_in_the_end(host: Host) -> None:
+    host.consumer("etcd", healthy=["true"])
+    state = host.units / "etcd.service.ActiveState"
+    state.write_text("activating")
+    assert "etcd.service is not active" in host.run("healthy", "--dark").stderr
+    assert host.run("healthy").returncode == 0, "whoever is not active does not count"
+    state.write_text("active")
+    assert host.run("healthy", "--dark").returncode == 0
 
 
 @contextlib.contextmanager

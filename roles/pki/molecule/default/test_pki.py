@@ -45,6 +45,13 @@ def test_the_key_is_for_the_group_alone_and_the_rest_for_everybody(host):
     assert not host.file(f"{FOLDER}/next.key").exists
 
 
+def test_files_are_as_old_as_they_have_been_in_their_places(host):
+    """Daemons take up what is newer than their start, or their last look at it."""
+    for name in ("ca.pem", "host.pem", "host.key"):
+        written, placed = host.check_output(f"stat -c '%.Y %.Z' {FOLDER}/{name}").split()
+        assert float(placed) - float(written) < 0.1, name
+
+
 def test_no_host_has_the_key_of_the_ca(host):
     held = host.run(
         "grep -rlE 'BEGIN [A-Z ]*PRIVATE KEY' /etc /root /home /tmp /var /opt /srv /run"
