@@ -58,9 +58,8 @@ def show_broker(view: Brokers) -> None:
             continue
         load = (queue.messages, queue.unacknowledged, queue.consumers)
         numbers = (*(load if queue.leader else ("?",) * 3), queue.online)
-        name = queue.name if queue.vhost == "/" else f"{queue.vhost}/{queue.name}"
         style = "yellow" if queue.dead and queue.messages else None
-        table.add_row(plain(name), queue.kind, *map(str, numbers), style=style)
+        table.add_row(plain(queue.full_name), queue.kind, *map(str, numbers), style=style)
     out.print(table)
     _troubles(view.troubles)
 

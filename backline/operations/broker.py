@@ -13,6 +13,11 @@ from backline.transport.port import Answer, Fleet, Outcome
 DEADLINE = 90.0  # RabbitMQ's own programs take a second or two to start, each
 DEAD = re.compile(r"(?:^|[._-])(?:dead|dlq)(?:[._-]|$)")
 
+COPIES = 3
+"""As many copies as a quorum queue has where there are brokers enough, see roles/broker."""
+EACH = 3
+"""So many queues that lack a copy are told of one by one; more are one line."""
+
 CELERY = re.compile(r"^celery_delayed_\d+$|\.celery\.pidbox$|^celeryev\.")
 
 
@@ -45,6 +50,11 @@ class Load:
     messages: int
     unacknowledged: int
     consumers: int
+
+    @property
+    def full_name(self) -> str:
+        """Its name, with its virtual host unless that is `/`."""
+        return self.name if self.vhost == "/" else f"{self.vhost}/{self.name}"
 
     @property
     def dead(self) -> bool:
@@ -84,19 +94,41 @@ class View:
         """What somebody on call should see, each once."""
         found: list[str] = []
         for broker in self.brokers:
-            if broker.error:
-                found.append(f"{broker.host}: {broker.error}")
-            if broker.unknown:
-                found.append(f"{broker.host}: {broker.unknown}")
-            away = sorted(set(broker.members) - set(broker.running))
-            found += [f"{node} does not run" for node in away]
-            found += [f"alarm: {alarm}" for alarm in broker.alarms]
-            if broker.partitions:
-                found.append(f"{broker.host} sees a partition")
+            found += _troubles(broker, len(self.brokers))
+        found += self._lacking()
         for queue in self.queues:
             if queue.dead and queue.messages:
                 found.append(f"{queue.messages} dead letters in {queue.name}")
         return list(dict.fromkeys(found))
+
+    def _lacking(self) -> list[str]:
+        """Of which queues not all copies run. Who does not tell its queues may have the copy."""
+        if any(broker.unknown for broker in self.brokers):
+            return []
+        wanted = min(COPIES, len(self.brokers))
+        lack = [queue for queue in self.queues if 0 < queue.online < wanted]
+        if len(lack) > EACH:
+            return [
+                f"{len(lack)} queues have fewer than {wanted} copies up, such as {lack[0].full_name}"
+            ]
+        return [f"{queue.full_name} has not all {wanted} copies up" for queue in lack]
+
+
+def _troubles(broker: Broker, brokers: int) -> list[str]:
+    """What is wrong with one of so many brokers, by what it says itself."""
+    if broker.error:
+        return [f"{broker.host}: {broker.error}"]
+    found = [f"{broker.host}: {broker.unknown}"] if broker.unknown else []
+    if len(broker.members) < brokers:
+        found.append(f"{broker.host} knows {len(broker.members)} of the {brokers} brokers")
+    away = sorted(set(broker.members) - set(broker.running))
+    found += [f"{node} does not run" for node in away]
+    found += [f"alarm: {alarm}" for alarm in broker.alarms]
+    if broker.partitions:
+        found.append(f"{broker.host} sees a partition")
+    if broker.critical and brokers > 2:  # of one or two none may ever stop
+        found.append(f"{broker.host} may not stop: queues depend on it")
+    return found
 
 
 def loads(fleet: Fleet, hosts: Iterable[str]) -> tuple[list[Load], str]:

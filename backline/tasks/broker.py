@@ -13,7 +13,8 @@ from backline.tasks.operator import ENV_HELP, JSON_HELP, environment, operation,
 def status(c: Context, env: str = "", json: bool = False) -> None:
     """Show brokers, alarms, who may stop, queues and dead letters. Exit 1 if anything is wrong.
 
-    SEES is how many of its members a broker reaches, MAY STOP whether queues depend on it. Changes
+    SEES is how many of its members a broker reaches, MAY STOP whether queues depend on it: of one or
+    two brokers they always do, of more that is wrong. So is a queue without all its copies. Changes
     nothing. What is wrong stands below with a `!`.
 
     Examples:

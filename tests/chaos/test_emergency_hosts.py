@@ -89,7 +89,7 @@ def test_a_host_that_was_broken_into_is_replaced(
 
     override.unlink()
     assert page.next("1").code == 2, "the rehearsal takes nobody out"
-    page.rest("1")
+    assert ":22 " in page.rest("1")[-1].out, "nobody is told who is still there"
     assert not gets_in(fleet, key, other) and gets_in(fleet, key, host)
     with _built_in_the_end(fleet, release):
         with faults.cut(fleet, host):

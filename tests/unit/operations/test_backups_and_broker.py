@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ BROKERS = ("broker1", "broker2", "broker3")
 
 
 def answer(running: int, **over: Any) -> Outcome[Any]:
-    nodes = [f"rabbit@{host}" for host in BROKERS]
+    nodes = [f"rabbit@{host}" for host in over.pop("hosts", BROKERS)]
     found = {"members": nodes, "running": nodes[:running], "alarms": [], "partitions": {}}
     return Outcome({**found, "queues": [], "critical": None, "unknown": None, **over})
 
@@ -106,19 +107,31 @@ def led(name: str, messages: int = 0, copies: int = 3) -> dict[str, dict[str, An
     return told | {host: row(name) for host in BROKERS[1:copies]}
 
 
-def three(*queues: dict[str, dict[str, Any]]) -> dict[str, Outcome[Any]]:
+def cluster(hosts: Sequence[str], *queues: dict[str, dict[str, Any]], **over: Any) -> Any:
+    """What each host says of a cluster that all of them are members of, and that has these queues."""
     return {
-        host: answer(3, queues=[told[host] for told in queues if host in told]) for host in BROKERS
+        host: answer(
+            len(hosts),
+            hosts=hosts,
+            queues=[told[host] for told in queues if host in told],
+            **over,
+        )
+        for host in hosts
     }
 
 
+def three(*queues: dict[str, dict[str, Any]]) -> dict[str, Outcome[Any]]:
+    return cluster(BROKERS, *queues)
+
+
 def test_brokers_that_are_well() -> None:
-    view = broker.view_of(three(led("plays", 12), led("dead", copies=2)))
+    view = broker.view_of(three(led("plays", 12), led("dead"), led("pidbox", copies=0)))
     assert view.troubles == []
-    plays = view.queues[1]
+    plays = view.queues[2]
     assert (plays.leader, plays.unacknowledged, plays.consumers) == ("broker1", 1, 2)
     assert [(q.name, q.messages, q.online, q.kind, q.dead) for q in view.queues] == [
-        ("dead", 0, 2, "quorum", True),
+        ("dead", 0, 3, "quorum", True),
+        ("pidbox", 0, 0, "classic", False),
         ("plays", 12, 3, "quorum", False),
     ]
 
@@ -149,7 +162,7 @@ def test_celerys_own_queues_are_shown_when_something_is_the_matter(
     )
     shown = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     brokers = ["BROKER", *BROKERS, "QUEUE"]
-    assert shown == [*brokers, "celery_delayed_2", "celery_delayed_3", "plays"]
+    assert shown == [*brokers, "celery_delayed_2", "celery_delayed_3", "plays", "!"]
 
 
 def test_what_is_wrong_with_brokers_is_told_once() -> None:
@@ -157,7 +170,9 @@ def test_what_is_wrong_with_brokers_is_told_once() -> None:
     silent: Outcome[Any] = Outcome(error=HostError("broker3", "RabbitMQ does not answer"))
     outcomes = {
         "broker1": answer(2, queues=[row("plays.dead", 3, leads=True)], **alarm),
-        "broker2": answer(1, partitions={"a": ["b"]}, unknown="no metrics", **alarm),
+        "broker2": answer(
+            1, partitions={"a": ["b"]}, unknown="no metrics", critical="plays", **alarm
+        ),
         "broker3": silent,
     }
     assert broker.view_of(outcomes).troubles == [
@@ -166,9 +181,51 @@ def test_what_is_wrong_with_brokers_is_told_once() -> None:
         "broker2: no metrics",
         "rabbit@broker2 does not run",
         "broker2 sees a partition",
+        "broker2 may not stop: queues depend on it",
         "broker3: RabbitMQ does not answer",
         "3 dead letters in plays.dead",
     ]
+
+
+def test_a_broker_that_is_in_no_cluster_with_the_others() -> None:
+    """It misses none of its members: only the inventory knows that there are more."""
+    outcomes = three(led("plays"))
+    outcomes |= cluster(["broker3"])
+    assert broker.view_of(outcomes).troubles == [
+        "broker3 knows 1 of the 3 brokers",
+        "plays has not all 3 copies up",
+    ]
+
+
+def test_queues_that_lack_a_copy_are_told_of_and_many_in_one_line() -> None:
+    few, many = ([led(f"q{number}", copies=2) for number in range(count)] for count in (3, 12))
+    view = broker.view_of(three(led("plays"), *few))
+    assert view.troubles == [f"q{number} has not all 3 copies up" for number in range(3)]
+    view = broker.view_of(three(led("plays"), *many))
+    assert view.troubles == ["12 queues have fewer than 3 copies up, such as q0"]
+
+
+def test_copies_on_a_broker_that_does_not_tell_are_not_missed() -> None:
+    outcomes = three(led("plays", copies=2))
+    outcomes["broker3"] = answer(3, unknown="no metrics")
+    assert broker.view_of(outcomes).troubles == ["broker3: no metrics"]
+
+
+def test_queues_of_more_brokers_have_three_copies_all_the_same() -> None:
+    view = broker.view_of(cluster([*BROKERS, "broker4", "broker5"], led("plays")))
+    assert (view.queues[0].online, view.troubles) == (3, [])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_brokers_are_well_though_none_may_stop(count: int) -> None:
+    told = led("plays", copies=count)
+    view = broker.view_of(cluster(BROKERS[:count], told, critical="queue plays"))
+    assert (view.queues[0].online, view.troubles) == (count, [])
+
+
+def test_of_three_brokers_each_may_stop_when_all_is_well() -> None:
+    view = broker.view_of(cluster(BROKERS, led("plays"), critical="queue plays"))
+    assert view.troubles == [f"{host} may not stop: queues depend on it" for host in BROKERS]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,61 @@ def test_commands_of_a_runbook_say_on_which_fleet(page: Path) -> None:
     for program, name, *words in typed(page.read_text(encoding="utf-8")):
         if program == "fab":
             assert "--env" in words or words == ["--local"], f"{page.name}: {name} {words}"
+
+
+def handed_over(line: str) -> list[str]:
+    """The words that `ssh HOST …` hands to the host's shell, which gets them without their quotes."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+    lexer.whitespace_split, lexer.commenters = True, ""
+    program, host, *words = lexer
+    assert program == "ssh" and not host.startswith("-")
+    return list(itertools.takewhile(lambda word: word not in documented.APART, words))
+
+
+def broken(words: list[str]) -> str:
+    """Why a host's shell makes something else of these words; nothing when it does not."""
+    text = " ".join(words)
+    if len(words) > 1 and shlex.split(text) != words:
+        return "a word falls apart"
+    if re.search(r"[*?()$`]", re.sub(r"'[^']*'", "", text)):
+        return "the shell makes something of a bare sign"
+    return subprocess.run(["sh", "-n", "-c", text], capture_output=True, text=True).stderr
+
+
+def test_what_ssh_hands_over_is_what_the_page_says() -> None:
+    """Quotes that only the reader's own shell sees are gone on the host: `select *` names its files."""
+    pages = (ROOT / "docs").rglob("*.md")
+    lines = [
+        (page.name, line)
+        for page in pages
+        for line in re.findall(r"^ *\$ (ssh .+)$", page.read_text(encoding="utf-8"), re.M)
+    ]
+    assert len(lines) > 25
+    assert not {(page, line): why for page, line in lines if (why := broken(handed_over(line)))}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ssh DB sudo psql -xc 'select * from pg_stat_archiver'",
+        "ssh DB sudo psql -tAc 'select pg_is_in_recovery()'",
+        "ssh DB sudo psql -c 'select 1'",
+        'ssh DB "sudo psql -c select(1)"',
+        "ssh DB ls '*.prom'",
+        """ssh DB "sudo psql -c 'select 1" """,
+    ],
+)
+def test_quotes_that_are_gone_on_the_host_are_noticed(line: str) -> None:
+    assert broken(handed_over(line))
+    assert not broken(handed_over("""ssh DB "sudo psql -xc 'select * from f()'" > there"""))
+
+
+@pytest.mark.parametrize("page", [*EMERGENCIES, *PAGES], ids=lambda page: page.stem)
+def test_what_is_typed_through_fab_run_asks_nothing(page: Path) -> None:
+    """It has no terminal: Patroni's question would be answered by nobody."""
+    text = page.read_text(encoding="utf-8")
+    asking = r"patronictl [^`']*\b(?:failover|reinit|remove|restart|switchover)\b[^`']*"
+    assert not [command for command in re.findall(asking, text) if "--force" not in command]
 
 
 def test_first_looks_can_be_asked_of_a_lab() -> None:
