@@ -176,3 +176,11 @@ def test_a_restore_says_what_it_would_run(fleet: DataFleet, capsys: Captured) ->
     assert found[0]["hosts"] == ["backup1"] and "restore_mode=beside" in found[1]["argv"]
     assert call(backline.tasks.backups.restore, to="newest", replace="jukebox", json=True) == 6
     assert "--yes 3" in records(capsys)[-1]["hint"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_switchover_goes_on_though_nobody_reads(
+    as_json: bool, fleet: DataFleet, unheard: None
+) -> None:
+    assert call(db.switchover, yes=4, json=as_json) == 0
+    assert fleet.leader == "db2" and not fleet.held
