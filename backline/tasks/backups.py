@@ -222,7 +222,7 @@ def _run(job: str, env: str, json: bool, dry_run: bool, yes: int, message: str) 
                 hosts=[keeper],
                 state="what was started goes on; fab db.status tells how it went",
                 hint=error.hint,
-                exit_code=error.exit_code,
+                exit_code=error.ends_with,
             ) from None
         except KeyboardInterrupt:
             raise BacklineError(

@@ -29,6 +29,7 @@ from backline.tasks.operator import (
 if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.operations.database.judge import Plan
+    from backline.transport.port import HostError
 
 APP_GROUPS = ("streaming", "worker")
 """Hosts with a proxy that follows the database (playbooks/streaming.yml, worker.yml)."""
@@ -259,7 +260,8 @@ def psql(
                 host, "database", {**_who(message), **fields}, deadline=seconds + 20.0
             )
         except HostError as error:
-            raise _of_host(error, "nothing of a statement that fails is kept") from None
+            kept = "nothing of a statement that fails is kept"
+            raise _of_host(error, error.state(kept) if write else kept) from None
     if json:
         found = {"role": answer["role"], "member": name, "output": answer["output"]}
         console.line({"schema_version": 1, "event": "answer", **found, "cut": answer["cut"]})
@@ -333,13 +335,13 @@ def _who(message: str) -> dict[str, Any]:
     return new_run("database", message).who
 
 
-def _of_host(error: Any, state: str) -> BacklineError:
+def _of_host(error: HostError, state: str) -> BacklineError:
     return BacklineError(
         error.message,
         hosts=[error.host],
         state=state,
         hint=error.hint,
-        exit_code=error.exit_code,
+        exit_code=error.ends_with,
     )
 
 

@@ -255,7 +255,7 @@ def _narrated(run: Run, chosen: list[str], as_json: bool) -> Iterator[Report]:
                 hosts=[error.host],
                 state="hosts after it were not touched; its own number is kept",
                 hint="fab workers.status; the same command again goes on",
-                exit_code=error.exit_code,
+                exit_code=error.ends_with,
             ) from None
 
 

@@ -19,7 +19,7 @@ from backline import inventory
 from backline.errors import BacklineError
 from backline.inventory import Environment, Host
 from backline.tasks.backups import restore_options
-from backline.transport.port import HostError
+from backline.transport.port import HostError, Unreachable
 
 GROUPS = {
     "database": NAMES,
@@ -184,3 +184,25 @@ def test_a_switchover_goes_on_though_nobody_reads(
 ) -> None:
     assert call(db.switchover, yes=4, json=as_json) == 0
     assert fleet.leader == "db2" and not fleet.held
+
+
+def test_what_a_host_calls_malformed_is_an_error_of_ours(fleet: DataFleet) -> None:
+    for code, ends in ((2, 1), (130, 1), (5, 5), (6, 6)):
+        error = HostError("db1", "no", exit_code=code)
+        fleet.faults["db1", "database", "query"] = error
+        fleet.faults["db1", "database", "switchover"] = error
+        assert call(db.psql, command="select 1", member="db1") == ends
+        assert call(db.switchover, yes=4) == ends
+
+
+def test_a_write_whose_answer_is_lost_may_have_been_done(
+    fleet: DataFleet, capsys: Captured
+) -> None:
+    for sent, state in (
+        (True, "what db1 did of it is not known"),
+        (False, "nothing of a statement"),
+    ):
+        error = Unreachable("db1", "connection lost", code="lost", sent=sent)
+        fleet.faults["db1", "database", "query"] = error
+        assert call(db.psql, command="delete from plays", write=True, yes=1) == 1
+        assert state in capsys.readouterr().err

@@ -11,6 +11,7 @@ import pytest
 from fake_fleet import FakeFleet, Fault
 from test_operator_tasks import OLD, call, deploy, fleet, release, rollback  # noqa: F401 (fixtures)
 
+import backline.tasks.contract
 import backline.tasks.deploy
 import backline.tasks.taking_over as tasks
 
@@ -336,3 +337,22 @@ def test_who_answers_without_an_app_does_not_speak_for_the_others(fleet: Any, ca
     fleet.dead.clear()
     assert call(rollback, on="db1") == 1
     assert "no app runs on these hosts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [
+        ("lease", "nothing was changed"),
+        ("mark", "no migration has run; hosts that heard of it go back to no older release"),
+        ("migrate", "refused from now on, since some of the migrations may have run"),
+    ],
+)
+def test_a_contract_that_fails_says_what_can_be_gone_back_to(
+    verb: str, state: str, fleet: Any, release: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backline.tasks.contract, "reach", lambda environment: fleet)
+    fleet.faults.append(Fault(verb, "unreachable", host="stream1", forever=True))
+    assert call(backline.tasks.contract.contract) == 1
+    assert state in " ".join(capsys.readouterr().err.split())
+    marked = [host.name for host in fleet.hosts.values() if host.contracted]
+    assert bool(marked) == (verb != "lease"), marked
