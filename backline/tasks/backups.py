@@ -42,11 +42,12 @@ def known(fleet: Environment, hosts: SshFleet) -> tuple[str, list[Job], str]:
 
     try:
         keeper = backups.keeper(fleet.groups)
-        return keeper, backups.collect(hosts, keeper), ""
     except BacklineError as error:
         return "", [], error.message
+    try:
+        return keeper, backups.collect(hosts, keeper), ""
     except HostError as error:
-        return "", [], backups.unknown(error)
+        return keeper, [], backups.unknown(error)
 
 
 @operation(

@@ -58,6 +58,9 @@ def status(c: Context, env: str = "", json: bool = False) -> None:
             console.line(member.as_json(view.scope))
         for job in jobs:
             console.line(job.as_json(keeper))
+        if unknown:
+            what = {"what": "backups", "why": unknown}
+            console.line({"schema_version": 1, "event": "unknown", **what})
         console.line(
             {
                 "schema_version": 1,
@@ -74,6 +77,7 @@ def status(c: Context, env: str = "", json: bool = False) -> None:
     else:
         console.show_database(view, jobs, unknown)
     failed = [f"the last {job.name} failed" for job in jobs if job.ran and not job.good]
+    failed += [f"backups: {unknown}"] if keeper and unknown else []
     if view.troubles or failed:
         raise BacklineError(
             "; ".join([*view.troubles, *failed]),
@@ -265,8 +269,8 @@ def psql(
     if json:
         found = {"role": answer["role"], "member": name, "output": answer["output"]}
         console.line({"schema_version": 1, "event": "answer", **found, "cut": answer["cut"]})
-        return
-    print(paint.shown(answer["output"], sys.stdout), end="", flush=True)
+    else:
+        print(paint.shown(answer["output"], sys.stdout), end="", flush=True)
     if answer["cut"]:
         raise BacklineError("the answer was longer: only its beginning is shown", hint="add LIMIT")
 

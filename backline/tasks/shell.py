@@ -148,6 +148,8 @@ class Session:
             try:
                 self.do(text)
             except Left:
+                if self._depth:
+                    raise
                 return
             except BacklineError as error:
                 if not isinstance(error, Failed):

@@ -140,6 +140,16 @@ def test_an_interruption_ends_what_runs_and_begins_nothing() -> None:
     assert [result.state for result in results] == ["ok", "interrupted", "skipped", "skipped"]
 
 
+def test_what_runs_is_ended_when_who_is_told_raises() -> None:
+    def told(result: Result) -> None:
+        raise ZeroDivisionError
+
+    fleet = Shells(h1=silent)
+    with pytest.raises(ZeroDivisionError):
+        Command(fleet, Job("x", fanout=2, kept=True), SystemClock(), told).carry_out(names(2))
+    assert fleet.were_cut == ["h1"]
+
+
 def test_what_had_been_said_before_an_interruption_is_shown() -> None:
     """Also of a host that had ended, while the view was busy with the one before it."""
 

@@ -69,8 +69,21 @@ def test_status_for_programs(fleet: DataFleet, capsys: Captured) -> None:
 
 def test_status_without_a_host_that_keeps_backups(fleet: DataFleet, capsys: Captured) -> None:
     fleet.faults["backup1", "backup", "status"] = HostError("backup1", "keeps no backups")
-    assert call(db.status) == 0
+    assert call(db.status) == 1
     assert "backups: backup1: keeps no backups" in capsys.readouterr().out
+    assert call(db.status, json=True) == 1
+    found = next(row for row in records(capsys) if row["event"] == "unknown")
+    assert (found["what"], found["why"]) == ("backups", "backup1: keeps no backups")
+
+
+def test_status_where_no_backups_are_meant_to_be(
+    fleet: DataFleet, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = {"database": NAMES}
+    easy = Environment("lab", Path(), inventory.load("x").hosts, groups, False, ())
+    monkeypatch.setattr(inventory, "load", lambda name: easy)
+    assert call(db.status, json=True) == 0
+    assert "unknown" in [row["event"] for row in records(capsys)]
 
 
 def test_a_switchover_asks_for_the_number_of_hosts(fleet: DataFleet, capsys: Captured) -> None:
@@ -206,3 +219,16 @@ def test_a_write_whose_answer_is_lost_may_have_been_done(
         fleet.faults["db1", "database", "query"] = error
         assert call(db.psql, command="delete from plays", write=True, yes=1) == 1
         assert state in capsys.readouterr().err
+
+
+def test_an_answer_that_was_cut_ends_with_1_for_programs_too(
+    fleet: DataFleet, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"output": "1\n", "cut": True, "role": "backline_reader"}
+    monkeypatch.setattr(fleet, "_database", lambda host, action, fields: (
+        answer if action == "query" else fleet.status(host)
+    ))  # fmt: skip
+    assert call(db.psql, command="select 1", json=True) == 1
+    found = records(capsys)
+    assert [row["event"] for row in found] == ["answer", "error"] and found[0]["cut"] is True
+    assert call(db.psql, command="select 1") == 1
