@@ -105,9 +105,14 @@ def split(text: str) -> Line:
 
 
 def find() -> Place:
-    """The checkout that `fab` would use from here."""
+    """The checkout that `fab` would use from here; ours, where that is no checkout of Backline."""
     here = Path.cwd()
-    above = (folder for folder in (here, *here.parents) if (folder / "fabfile.py").is_file())
+    mine = Path(__file__).resolve().relative_to(OWN_ROOT)
+    above = (
+        folder
+        for folder in (here, *here.parents)
+        if (folder / "fabfile.py").is_file() and (folder / mine).is_file()
+    )
     checkout = next(above, OWN_ROOT)
     return Place(checkout, Path(os.environ.get("BACKLINE_ROOT") or checkout))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import threading
 from collections.abc import Iterable
@@ -117,7 +118,8 @@ class Streamed:
             whole = self._parts.pop((host, stream), b"") + data
             *lines, rest = whole.split(b"\n")
             if len(rest) > 1 << 16:
-                lines, rest = [*lines, rest], b""
+                _, end = codecs.utf_8_decode(rest, "replace", False)  # before half a character
+                lines, rest = [*lines, rest[:end]], rest[end:]
             if rest:
                 self._parts[host, stream] = rest
             self._lines(host, stream, lines)

@@ -227,7 +227,7 @@ def kill(
     from backline import console
     from backline.operations.database import sessions
 
-    if not pid.isascii() or not pid.isdigit() or int(pid) == 0:
+    if not pid.isascii() or not pid.isdecimal() or int(pid) == 0:
         raise BacklineError(f"{pid!r} is no process ID", state="nothing was changed")
     fleet = environment(env)
     who = _who(message)

@@ -79,6 +79,14 @@ def test_files_are_included_and_do_not_include_each_other_for_ever(
     assert done.returncode == 1 and "include each other" in done.stderr
 
 
+def test_a_line_of_a_file_ends_where_its_line_does(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("echo 'a\u2028b'\n\\timeout \u00b2\n")
+    done = place.fab("shell", "--on", "h1", stdin=f"!include {path}\n".encode())
+    assert "a\u2028b\n" in done.stdout and "lines, line 2" in done.stderr, done.stderr
+    assert done.returncode == 1 and "number of seconds from 1 to 86400" in done.stderr
+
+
 def test_quit_in_a_file_ends_the_sitting(place: Place, tmp_path: Path) -> None:
     inner, outer = tmp_path / "inner", tmp_path / "outer"
     inner.write_text("echo inside\n\\quit\necho never\n")

@@ -336,6 +336,20 @@ def checkout(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> ans
     return answer.Place(tmp_path, tmp_path)
 
 
+def test_tab_leaves_a_foreign_project_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "fabfile.py").touch()
+    monkeypatch.delenv("BACKLINE_ROOT", raising=False)
+    monkeypatch.chdir(foreign)
+    assert answer.find() == answer.Place(answer.OWN_ROOT, answer.OWN_ROOT)
+    (foreign / "backline" / "completion").mkdir(parents=True)
+    (foreign / "backline" / "completion" / "answer.py").touch()
+    assert answer.find() == answer.Place(foreign, foreign)
+
+
 def test_tasks_are_looked_at_again_when_they_changed(
     checkout: answer.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
