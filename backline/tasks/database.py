@@ -193,7 +193,8 @@ def failover(
             answer = hosts.call(host, "database", {**_who(message), **fields}, deadline=100.0)
         except HostError as error:
             raise _of_host(error, "fab db.status shows who leads") from None
-    tell("ended", f"{answer['leader']} leads after {answer['seconds']:.1f} s", answer)
+    text = f"{answer['leader']} leads after {answer['seconds']:.1f} s"
+    tell("ended", text, {"leader": answer["leader"], "seconds": answer["seconds"]})
 
 
 @operation(

@@ -109,9 +109,13 @@ def tab(bash_script: Path, line: str) -> list[str]:
         ("fab status --on str", []),  # which environment?
         ("fab deploy --env lab --release 2026", [NEW, OLD]),
         ("fab deploy --release la", ["latest"]),
+        ("fab deploy.contract --release la", []),
+        ("fab deploy.resume --env lab --run ", ["20260303T000000Z-ann-1"]),
         ("fab rollback --to 20260101", [OLD]),
+        ("fab workers.requeue --to ", []),
         ("fab db.switchover --env lab --to ", HOSTS),
         ("fab audit --env lab --run 2026", ["20260303T000000Z-ann-1"]),
+        ("fab audit --env lab --run l", ["latest"]),
         ("fab report --env lab late", ["latest"]),
         ("fab provision --playbook pat", ["patch"]),
         ("fab logs --priority e", ["emerg", "err"]),

@@ -122,6 +122,8 @@ def test_a_failover_asks_even_where_nothing_else_does(
     assert fleet.calls == []
     assert call(db.failover, json=True, yes=1) == 0
     assert fleet.calls == [("db2", "database", "failover")]
+    ended = records(capsys)[-1]
+    assert set(ended) == {"schema_version", "event", "text", "leader", "seconds"}
 
 
 def test_psql_asks_a_standby_and_for_a_write_the_leader(fleet: DataFleet, capsys: Captured) -> None:

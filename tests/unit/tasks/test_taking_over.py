@@ -22,10 +22,15 @@ def live(fleet: FakeFleet) -> set[str]:
     return {found for host in fleet.hosts.values() for found in host.live.values()}
 
 
-def made(release: str, capsys: pytest.CaptureFixture[str]) -> str:
+def planned(release: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     capsys.readouterr()
     assert call(plan, release=release, json=True) == 2
-    return str(json.loads(capsys.readouterr().out.splitlines()[-1])["digest"])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def made(release: str, capsys: pytest.CaptureFixture[str]) -> str:
+    return str(planned(release, capsys)["digest"])
 
 
 def interrupted(fleet: FakeFleet, release: str) -> None:
@@ -34,6 +39,13 @@ def interrupted(fleet: FakeFleet, release: str) -> None:
     assert call(deploy, release=release) == 130
     fleet.faults.clear()
     assert live(fleet) == {OLD, release}
+
+
+def test_a_plan_is_told_as_the_deploy_tells_of_it(fleet: Any, release: str, capsys: Any) -> None:
+    kept = planned(release, capsys)
+    assert call(deploy, release=release, json=True, dry_run=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert kept["ship_to"] and kept == {**told, "run": "", "time": 0, "digest": kept["digest"]}
 
 
 def test_a_saved_plan_is_carried_out(fleet: Any, release: str, capsys: Any) -> None:
