@@ -117,7 +117,7 @@ def _with(reply: Reply, result: Result) -> Result:
 class Results(tuple[Result, ...]):
     """The results of all hosts, in inventory order."""
 
-    @overload  # type: ignore[override]
+    @overload
     def __getitem__(self, key: str) -> Result: ...
     @overload
     def __getitem__(self, key: SupportsIndex) -> Result: ...
