@@ -14,6 +14,7 @@ from test_operator_tasks import OLD, call, deploy, fleet, release, rollback  # n
 import backline.tasks.contract
 import backline.tasks.deploy
 import backline.tasks.taking_over as tasks
+from backline import stdout
 
 plan = backline.tasks.deploy.plan_
 
@@ -211,7 +212,8 @@ def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:
         wanted = {"start": tasks.pause, "renew": tasks.promote}
         if verb == "start" and not said:
             said.append(("pause", fleet.clock.now))
-            assert call(wanted["start"]) == 0
+            stdout._changing.clear()
+            assert call(wanted["start"]) == 0 and stdout._changing, "a reader that goes is no error"
         elif len(said) == 1 and fleet.clock.now > said[0][1] + 60:
             said.append(("promote", fleet.clock.now))
             assert call(wanted["renew"]) == 0
