@@ -1,8 +1,10 @@
 """Standard output that is missed when it is lost, and that can show every character.
 
 Whoever reads along may go away: that is no error (tasks.pipe). A disk that is full is one: what was to be
-kept is not. The first write that fails raises as it would anyway; from then on everything is dropped, so
-that what changes hosts goes on to its end, and the task tells of it there and ends with 1.
+kept is not. The first write that fails raises as it would anyway; from then on everything is dropped, and
+the task tells of it at its end, with 1.
+
+Once hosts are being changed (`go_on`) no write raises: half a change helps nobody.
 
 What is told on standard error alone, and cannot be, is dropped: the journal has it, and what runs goes on.
 """
@@ -23,6 +25,7 @@ from backline.errors import BacklineError
 _lost: list[OSError] = []
 _told: list[OSError] = []
 _closed: list[str] = []
+_changing: list[bool] = []
 
 
 class _Raw(io.FileIO):
@@ -35,8 +38,11 @@ class _Raw(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            lose(error)
-            raise
+            if not unheard(error):
+                _lost.append(error)
+            if not _changing:
+                raise
+            return memoryview(data).nbytes
 
 
 class _Errors(io.FileIO):
@@ -47,7 +53,7 @@ class _Errors(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            if unheard(error):
+            if unheard(error) and not _changing:
                 raise
             return memoryview(data).nbytes
 
@@ -76,10 +82,9 @@ def _by(kind: type[io.FileIO], usual: TextIO) -> TextIO:
     )
 
 
-def lose(error: OSError) -> None:
-    """Keeps in mind that output was lost, unless it was only that nobody listens any more."""
-    if not unheard(error):
-        _lost.append(error)
+def go_on() -> None:
+    """Hosts are changed from now on: that goes on to its end, whoever went away or whatever disk is full."""
+    _changing[:] = [True]
 
 
 def unheard(error: OSError) -> bool:

@@ -29,6 +29,16 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
+def lasting(seconds: float) -> str:
+    """`2.5 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 90:
+        return f"{seconds:.1f} s"
+    if whole < 5400:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def plain(text: str) -> str:
     """`text` without characters that steer a terminal, or the order in which it shows others: whoever
     fills a log, or answers for a host, may have put them there. A new line is one, see `plain_lines`."""

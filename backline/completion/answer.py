@@ -105,9 +105,14 @@ def split(text: str) -> Line:
 
 
 def find() -> Place:
-    """The checkout that `fab` would use from here."""
+    """The checkout that `fab` would use from here; ours, where that is no checkout of Backline."""
     here = Path.cwd()
-    above = (folder for folder in (here, *here.parents) if (folder / "fabfile.py").is_file())
+    mine = Path(__file__).resolve().relative_to(OWN_ROOT)
+    above = (
+        folder
+        for folder in (here, *here.parents)
+        if (folder / "fabfile.py").is_file() and (folder / mine).is_file()
+    )
     checkout = next(above, OWN_ROOT)
     return Place(checkout, Path(os.environ.get("BACKLINE_ROOT") or checkout))
 
@@ -177,7 +182,9 @@ def _tasks(tasks: dict[str, Any]) -> Found:
 def values(task: str, flag: str, last: str, env: str, place: Place, tasks: dict[str, Any]) -> Found:
     """What may follow a flag; nothing when we cannot know."""
     env = env or os.environ.get("BACKLINE_ENV", "")
-    choices = tasks[task]["flags"].get(flag, {}).get("choices") if task else None
+    known = tasks[task]["flags"].get(flag, {}) if task else {}
+    choices = known.get("choices")
+    latest = ["latest"] * ("`latest`" in known.get("help", ""))
     if choices:
         yield from ((word, "") for word in choices)
     elif flag == "--help":
@@ -188,10 +195,10 @@ def values(task: str, flag: str, last: str, env: str, place: Place, tasks: dict[
         yield from patterns(last, env, place)
     elif flag in ("--member", "--host") or (flag == "--to" and task.startswith("db.")):
         yield from ((host, "") for host in inventory(env, place)[0])
-    elif flag in ("--release", "--to"):
-        yield from ((name, "") for name in ["latest"] * (flag == "--release") + releases(place))
+    elif flag == "--release" or (flag == "--to" and task == "rollback"):
+        yield from ((name, "") for name in [*latest, *releases(place)])
     elif flag == "--run":
-        yield from ((name, "") for name in ["latest", *runs(env, place)])
+        yield from ((name, "") for name in [*latest, *runs(env, place)])
     elif flag == "--plan":
         yield from ((name, "") for name in plans(env, place))
     elif flag == "--pool":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from backline import stdout, wording
+from backline import wording
 from backline.console import paint
 from backline.console.output import line as json_line
 
@@ -117,7 +118,8 @@ class Streamed:
             whole = self._parts.pop((host, stream), b"") + data
             *lines, rest = whole.split(b"\n")
             if len(rest) > 1 << 16:
-                lines, rest = [*lines, rest], b""
+                _, end = codecs.utf_8_decode(rest, "replace", False)  # before half a character
+                lines, rest = [*lines, rest[:end]], rest[end:]
             if rest:
                 self._parts[host, stream] = rest
             self._lines(host, stream, lines)
@@ -168,39 +170,6 @@ class AsJson:
 
     def end(self) -> None:
         """See View."""
-
-
-class Unheard:
-    """Another view, until nobody reads it any more: then the command goes on in silence. It may be in
-    the middle of changing hosts, and half of that helps nobody. Output that is lost for another reason
-    makes the task end with 1, see backline.stdout."""
-
-    def __init__(self, view: View) -> None:
-        self.view: View | None = view
-
-    def heard(self, host: str, stream: str, data: bytes) -> None:
-        """See View."""
-        self._try(lambda view: view.heard(host, stream, data))
-
-    def take(self, result: Result) -> None:
-        """See View."""
-        self._try(lambda view: view.take(result))
-
-    def quiet(self) -> None:
-        """See View."""
-        self._try(lambda view: view.quiet())
-
-    def end(self) -> None:
-        """See View."""
-        self._try(lambda view: view.end())
-
-    def _try(self, show: Callable[[View], None]) -> None:
-        try:
-            if self.view:
-                show(self.view)
-        except OSError as error:  # a pipe without a reader, a terminal that is gone, a full disk
-            self.view = None
-            stdout.lose(error)
 
 
 def _outcome(result: Result) -> str:

@@ -31,7 +31,7 @@ class JournalLines:
         host = paint.host(entry.host, self.width, self.colour)
         source = paint.plain(entry.source.removesuffix(".service"))
         style = _style(entry.priority)
-        first, *more = entry.message.splitlines() or [""]
+        first, *more = paint.plain_lines(entry.message.removesuffix("\n")).split("\n")
         text = f"{clock} {host} {source}{pid}: {self._text(first, style)}\n"
         blank = " " * (len(clock) + self.width + 2)
         self.out.write(text + "".join(f"{blank}  {self._text(line, style)}\n" for line in more))
@@ -41,7 +41,7 @@ class JournalLines:
         self.out.flush()
 
     def _text(self, text: str, style: str) -> str:
-        return paint.paint(paint.plain(text), style, self.colour and bool(style))
+        return paint.paint(text, style, self.colour and bool(style))
 
 
 def _style(priority: int) -> str:

@@ -175,4 +175,5 @@ def _bar(share: float, ascii_only: bool) -> list[tuple[str, str]]:
 
 
 def _clock(seconds: float) -> str:
-    return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
+    whole = round(seconds)
+    return f"{whole // 60}:{whole % 60:02}"

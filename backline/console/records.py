@@ -35,7 +35,7 @@ def show_runs(rows: Iterable[Mapping[str, Any]]) -> None:
         head.append(f"{row['how'] or '?':8} ", "bold").append(f"{row['release'] or ''}  ")
         head.append(words, style)
         if row["seconds"] is not None:
-            head.append(f" in {_long(row['seconds'])}", "dim")
+            head.append(f" in {wording.lasting(row['seconds'])}", "dim")
         out.print(head, soft_wrap=True)
         where = f"run {row['run']}  plan {row['plan']}  {wording.hosts(row['hosts'])}"
         by = f"    {where}  by {plain(row['actor'])}"
@@ -130,7 +130,3 @@ def _ending(row: Mapping[str, Any]) -> tuple[str, str]:
 
 def _moment(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%SZ}"
-
-
-def _long(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds // 60:.0f} min {seconds % 60:.0f} s"

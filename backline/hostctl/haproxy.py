@@ -92,7 +92,7 @@ def _is_server(row: list[str]) -> bool:
     return (
         len(row) == FIELDS
         and all(SERVER.fullmatch(row[n]) for n in (1, 3))
-        and all(row[n].isascii() and row[n].isdigit() for n in numbers)
+        and all(row[n].isascii() and row[n].isdecimal() for n in numbers)
         and int(row[5]) < len(OPERATIONAL)
     )
 

@@ -102,7 +102,7 @@ def parse(states: str, sessions: dict[tuple[str, str], int]) -> list[Server]:
         for row in rows
         if len(row) == haproxy.FIELDS
         and row[1] in (WRITERS, READERS)
-        and all(row[n].isascii() and row[n].isdigit() for n in (5, 6, 13))
+        and all(row[n].isascii() and row[n].isdecimal() for n in (5, 6, 13))
     ]
 
 
@@ -114,7 +114,7 @@ def parse_sessions(stat: str) -> dict[tuple[str, str], int]:
     return {
         (row["pxname"], row["svname"]): int(row["scur"])
         for row in rows
-        if (row.get("scur") or "").isdigit() and row.get("svname") not in ("FRONTEND", "BACKEND")
+        if (row.get("scur") or "").isdecimal() and row.get("svname") not in ("FRONTEND", "BACKEND")
     }
 
 

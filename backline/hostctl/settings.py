@@ -126,10 +126,10 @@ def scales(host: Host, app_name: str) -> dict[str, int]:
 def scaled(parameters: Mapping[str, str], children: int) -> dict[str, str]:
     """A pool's parameters with so many children. All of them share what memory the pool has, and the
     main process counts as one, as in the role that computed their share."""
-    before = int(parameters["concurrency"]) if parameters.get("concurrency", "").isdigit() else 0
+    before = int(parameters["concurrency"]) if parameters.get("concurrency", "").isdecimal() else 0
     own = {**parameters, "concurrency": str(children)}
     share = parameters.get("max_memory_per_child", "")
-    if before and share.isdigit() and children > before:
+    if before and share.isdecimal() and children > before:
         own["max_memory_per_child"] = str(int(share) * (before + 1) // (children + 1))
     return own
 

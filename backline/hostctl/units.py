@@ -96,7 +96,7 @@ def _instance(values: dict[str, str]) -> Instance:
         pid=int(values.get("MainPID") or 0),
         restarts=int(values.get("NRestarts") or 0),
         result=values.get("Result", ""),
-        since=float(since) if since.replace(".", "").isdigit() and float(since) > 0 else None,
+        since=float(since) if since.replace(".", "").isdecimal() and float(since) > 0 else None,
         job=values.get("Job", "0") not in ("", "0"),
     )
 

@@ -24,7 +24,8 @@ class Kept:
     error: str | None = None
 
     def as_json(self, action: str) -> dict[str, Any]:
-        return {"schema_version": 1, "event": action, **vars(self)}
+        unknown = dict.fromkeys(("files", "bytes", "seen") if self.error is not None else ())
+        return {"schema_version": 1, "event": action, **vars(self), **unknown}
 
 
 def ask(

@@ -244,4 +244,4 @@ def disks(facts: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())

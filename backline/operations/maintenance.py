@@ -29,7 +29,8 @@ class Edge:
     error: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        return {"schema_version": 1, "event": "edge", **vars(self)}
+        unknown = dict.fromkeys(("on", "after_reload") if self.error is not None else ())
+        return {"schema_version": 1, "event": "edge", **vars(self), **unknown}
 
 
 def moment(text: str, now: float) -> float | None:

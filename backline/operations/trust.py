@@ -186,4 +186,4 @@ def _hashed(name: str, place: str) -> bool:
 def _in_order(line: str) -> list[tuple[int, int, str]]:
     """stream2 before stream10."""
     parts = _NUMBERS.split(line)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]

@@ -65,8 +65,9 @@ def of(events: Iterable[tuple[str, float]]) -> Axis:
 
 
 def _label(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
-    return f"{seconds // 3600:.0f}:{seconds % 3600 // 60:02.0f} h"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"

@@ -10,7 +10,7 @@ from backline.rollout.crew import Crew
 from backline.rollout.events import Event, Report
 from backline.rollout.lease import Lease, Run
 from backline.rollout.reach import Reach
-from backline.transport.port import Clock, Fleet
+from backline.transport.port import Clock, Fleet, HostError
 
 SECONDS = 3600.0
 
@@ -51,14 +51,14 @@ def carry_out(
 ) -> None:
     """Runs the contract migrations on the first host, and lets every host remember that they ran.
 
-    Raises BacklineError when the lease is held, HostError when a host fails.
+    Raises BacklineError when the lease is held, or a host fails: with what can be gone back to then.
     """
     crew = Crew(fleet.hands(), clock)
     lease = Lease(fleet, run, report)
     reach = Reach(fleet, lease, clock, report)
     try:
         for error in lease.take(crew, {host: fences[host] for host in hosts}).values():
-            raise error
+            raise _failed(error, release, "nothing was changed")
         for host in hosts:
             crew.background(f"lease of {host}", lease.keep(host))
         # Remembered first: killed in between, a rollback across it is refused, not allowed.
@@ -66,13 +66,26 @@ def carry_out(
         marks = {host: reach.only(reach.change(host, "mark", fields)) for host in hosts}
         for outcome in crew.run(marks).values():
             if outcome.error:
-                raise outcome.error
+                state = "no migration has run; hosts that heard of it go back to no older release"
+                raise _failed(outcome.error, release, state)
         fields = {"release": release, "phase": "contract", "deadline": SECONDS}
         ask = reach.change(hosts[0], "migrate", fields, SECONDS)
         done = crew.run({hosts[0]: reach.patient(ask, "migrate", release)})[hosts[0]]
         if done.error:
-            raise done.error
+            state = f"all hosts run {release}; rollback to an older release is refused from now on"
+            raise _failed(
+                done.error, release, f"{state}, since some of the migrations may have run"
+            )
         report(Event("done", release=release, text="contract migrations have run"))
     finally:
         crew.stop()
         lease.give_back(crew, None)
+
+
+def _failed(error: HostError, release: str, state: str) -> BacklineError:
+    return BacklineError(
+        f"{error.host}: {error.message}",
+        hosts=[error.host],
+        state=state,
+        hint=error.hint or f"try again: fab deploy.contract --release {release}",
+    )

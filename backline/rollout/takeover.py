@@ -58,27 +58,28 @@ def unfinished(statuses: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]
 
 
 def choose(statuses: Mapping[str, Mapping[str, Any]], named: str) -> Found:
-    """The unfinished run, or the one that was named. Raises BacklineError when there is none, or
-    several to choose from."""
+    """The unfinished run, or the one that was `named`, by its ID or the beginning of it. Raises
+    BacklineError when there is none, or several to choose from."""
     runs = unfinished(statuses)
-    if named and named not in runs:
+    fits = [named] if named in runs else [run for run in runs if run.startswith(named)]
+    if named and not fits:
         raise BacklineError(
             f"no host knows an unfinished run {named}",
             state="nothing was changed",
             hint=f"unfinished: {', '.join(runs) or 'none'}; fab status shows the fleet",
         )
-    if not runs:
+    if not fits:
         raise BacklineError(
             "no run is unfinished", state="nothing was changed", hint="fab status shows the fleet"
         )
-    if not named and len(runs) > 1:
+    if len(fits) > 1:
         raise BacklineError(
-            f"{len(runs)} runs are unfinished: {', '.join(runs)}",
-            hosts=[host for hosts in runs.values() for host in hosts],
+            f"{len(fits)} runs are unfinished: {', '.join(fits)}",
+            hosts=[host for run in fits for host in runs[run]],
             state="nothing was changed",
-            hint=f"name the one you mean: --run {next(iter(runs))}",
+            hint=f"name the one you mean: --run {fits[0]}",
         )
-    return _found(named or next(iter(runs)), statuses)
+    return _found(fits[0], statuses)
 
 
 def _found(run: str, statuses: Mapping[str, Mapping[str, Any]]) -> Found:

@@ -39,6 +39,8 @@ class Checked(Argument):
             raise self._no_number(value) from None
         if self.kind is float and not math.isfinite(self.value):
             raise self._no_number(value)
+        if self.kind is int and self.value < 0:
+            raise ParseError(f"error: --{self.names[0]} is a number from 0 up, not {value}")
 
     def _no_number(self, value: object) -> ParseError:
         return ParseError(f"error: --{self.names[0]} takes {KINDS[self.kind]}, not {value!r}")

@@ -42,11 +42,12 @@ def known(fleet: Environment, hosts: SshFleet) -> tuple[str, list[Job], str]:
 
     try:
         keeper = backups.keeper(fleet.groups)
-        return keeper, backups.collect(hosts, keeper), ""
     except BacklineError as error:
         return "", [], error.message
+    try:
+        return keeper, backups.collect(hosts, keeper), ""
     except HostError as error:
-        return "", [], backups.unknown(error)
+        return keeper, [], backups.unknown(error)
 
 
 @operation(
@@ -222,7 +223,7 @@ def _run(job: str, env: str, json: bool, dry_run: bool, yes: int, message: str) 
                 hosts=[keeper],
                 state="what was started goes on; fab db.status tells how it went",
                 hint=error.hint,
-                exit_code=error.exit_code,
+                exit_code=error.ends_with,
             ) from None
         except KeyboardInterrupt:
             raise BacklineError(

@@ -54,7 +54,6 @@ def contract(
     from backline.rollout import choices
     from backline.rollout import contract as contracting
     from backline.tasks.taking_over import statuses_of, the_app_of
-    from backline.transport.port import HostError
 
     fleet = environment(env)
     with reach(fleet) as hosts:
@@ -85,15 +84,6 @@ def contract(
         run = new_run(name, message)
         fences = {host: int(status["fence"]) for host, status in statuses.items()}
         with console.Narrator(run.id, json) as narrator:
-            try:
-                contracting.carry_out(
-                    hosts, wanted, list(statuses), fences, run, operator.clock(), narrator.report
-                )
-            except HostError as error:
-                raise BacklineError(
-                    f"{error.host}: {error.message}",
-                    hosts=[error.host],
-                    state=f"all hosts run {wanted}; rollback to an older release is refused from "
-                    "now on, since some of the migrations may have run",
-                    hint=error.hint or f"try again: fab deploy.contract --release {wanted}",
-                ) from error
+            contracting.carry_out(
+                hosts, wanted, list(statuses), fences, run, operator.clock(), narrator.report
+            )

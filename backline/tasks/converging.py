@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from backline import wording
@@ -24,11 +23,7 @@ FRAME_SECONDS = 0.2
 
 
 class View:
-    """Shows one run; `quiet` leaves out the changes and the plays while it runs.
-
-    When nobody reads any more, or the terminal is gone, the run goes on: Ansible would be cut off in the
-    middle of a task.
-    """
+    """Shows one run; `quiet` leaves out the changes and the plays while it runs."""
 
     def __init__(self, as_json: bool, diff: bool) -> None:
         self.as_json, self.diff, self.quiet = as_json, diff, False
@@ -49,8 +44,7 @@ class View:
 
     def __exit__(self, *exception: object) -> None:
         if self._live:
-            with suppress(OSError):
-                self._live.stop()
+            self._live.stop()
             self._live = None
 
     def start(
@@ -93,8 +87,7 @@ class View:
                 self._say(f"  {recap.play} ({time.monotonic() - self.began:.0f} s)")
         if self._live and time.monotonic() - self._drawn > FRAME_SECONDS:
             self._drawn = time.monotonic()
-            with suppress(OSError):
-                self._live.update(self._table(recap), refresh=True)
+            self._live.update(self._table(recap), refresh=True)
 
     def summary(self, recap: Recap, check: bool) -> None:
         """What changed where, what failed, and how long it took."""
@@ -202,12 +195,10 @@ class View:
         return table
 
     def _say(self, what: str | Table, style: str | None = None) -> None:
-        with suppress(OSError):
-            self.console.print(what, style=style, markup=False)
+        self.console.print(what, style=style, markup=False)
 
     def _json(self, event: str, **fields: Any) -> None:
-        with suppress(OSError):
-            line({"schema_version": 1, "event": event, **fields})
+        line({"schema_version": 1, "event": event, **fields})
 
 
 def _by_role(recap: Recap) -> dict[str, list[Change]]:

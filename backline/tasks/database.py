@@ -29,6 +29,7 @@ from backline.tasks.operator import (
 if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.operations.database.judge import Plan
+    from backline.transport.port import HostError
 
 APP_GROUPS = ("streaming", "worker")
 """Hosts with a proxy that follows the database (playbooks/streaming.yml, worker.yml)."""
@@ -57,6 +58,9 @@ def status(c: Context, env: str = "", json: bool = False) -> None:
             console.line(member.as_json(view.scope))
         for job in jobs:
             console.line(job.as_json(keeper))
+        if unknown:
+            what = {"what": "backups", "why": unknown}
+            console.line({"schema_version": 1, "event": "unknown", **what})
         console.line(
             {
                 "schema_version": 1,
@@ -73,6 +77,7 @@ def status(c: Context, env: str = "", json: bool = False) -> None:
     else:
         console.show_database(view, jobs, unknown)
     failed = [f"the last {job.name} failed" for job in jobs if job.ran and not job.good]
+    failed += [f"backups: {unknown}"] if keeper and unknown else []
     if view.troubles or failed:
         raise BacklineError(
             "; ".join([*view.troubles, *failed]),
@@ -188,7 +193,8 @@ def failover(
             answer = hosts.call(host, "database", {**_who(message), **fields}, deadline=100.0)
         except HostError as error:
             raise _of_host(error, "fab db.status shows who leads") from None
-    tell("ended", f"{answer['leader']} leads after {answer['seconds']:.1f} s", answer)
+    text = f"{answer['leader']} leads after {answer['seconds']:.1f} s"
+    tell("ended", text, {"leader": answer["leader"], "seconds": answer["seconds"]})
 
 
 @operation(
@@ -259,12 +265,13 @@ def psql(
                 host, "database", {**_who(message), **fields}, deadline=seconds + 20.0
             )
         except HostError as error:
-            raise _of_host(error, "nothing of a statement that fails is kept") from None
+            kept = "nothing of a statement that fails is kept"
+            raise _of_host(error, error.state(kept) if write else kept) from None
     if json:
         found = {"role": answer["role"], "member": name, "output": answer["output"]}
         console.line({"schema_version": 1, "event": "answer", **found, "cut": answer["cut"]})
-        return
-    print(paint.shown(answer["output"], sys.stdout), end="", flush=True)
+    else:
+        print(paint.shown(answer["output"], sys.stdout), end="", flush=True)
     if answer["cut"]:
         raise BacklineError("the answer was longer: only its beginning is shown", hint="add LIMIT")
 
@@ -333,13 +340,13 @@ def _who(message: str) -> dict[str, Any]:
     return new_run("database", message).who
 
 
-def _of_host(error: Any, state: str) -> BacklineError:
+def _of_host(error: HostError, state: str) -> BacklineError:
     return BacklineError(
         error.message,
         hosts=[error.host],
         state=state,
         hint=error.hint,
-        exit_code=error.exit_code,
+        exit_code=error.ends_with,
     )
 
 

@@ -177,7 +177,8 @@ def vacuum(
             return
         confirm(fleet, 1, yes, json)
         answer = _vacuum(hosts, host, who, chosen, seconds)
-        now = tables.find(hosts, host, who, chosen.database, f"{chosen.schema}.{chosen.name}")
+        with _told(f"{chosen.name} was vacuumed and analyzed"):
+            now = tables.find(hosts, host, who, chosen.database, f"{chosen.schema}.{chosen.name}")
     if json:
         what = {"event": "vacuumed", **_named(chosen)}
         console.line({"schema_version": 1, **what, **_plain(answer)})
@@ -226,7 +227,7 @@ def kill(
     from backline import console
     from backline.operations.database import sessions
 
-    if not pid.isascii() or not pid.isdigit() or int(pid) == 0:
+    if not pid.isascii() or not pid.isdecimal() or int(pid) == 0:
         raise BacklineError(f"{pid!r} is no process ID", state="nothing was changed")
     fleet = environment(env)
     who = _who(message)
@@ -247,8 +248,10 @@ def kill(
         confirm(fleet, 1, yes, json, "session")
         how = "terminate" if terminate else "cancel"
         fields = {"action": "signal", "how": how, "pid": found.pid, "started": found.started}
-        hosts.call(view.host(name), "database", {**who, **fields}, deadline=30.0)
-        left = sessions.one(hosts, name, view.host(name), found.pid, who)
+        with _told(change=True):
+            hosts.call(view.host(name), "database", {**who, **fields}, deadline=30.0)
+        with _told(f"session {found.pid} was told; what came of it is not known"):
+            left = sessions.one(hosts, name, view.host(name), found.pid, who)
     text = _outcome(found, left, terminate)
     if json:
         console.line({"schema_version": 1, "event": "signalled", "how": how, "text": text})
@@ -272,7 +275,8 @@ def _vacuum(
     """Vacuums a table and answers what the host says. Ctrl-C is told with what it leaves."""
     fields = {**who, "action": "vacuum", "seconds": seconds, **_named(table)}
     try:
-        return dict(hosts.call(host, "database", fields, deadline=seconds + 30.0))
+        with _told(change=True):
+            return dict(hosts.call(host, "database", fields, deadline=seconds + 30.0))
     except KeyboardInterrupt:
         raise BacklineError(
             "interrupted",
@@ -325,8 +329,8 @@ def _outcome(found: Session, left: Session | None, terminate: bool) -> str:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What a host refuses, as people read it."""
+def _told(state: str = "nothing was changed", change: bool = False) -> Iterator[None]:
+    """What a host refuses, as people read it. `change`: it is told to do something."""
     from backline.transport.port import HostError
 
     try:
@@ -335,9 +339,9 @@ def _told() -> Iterator[None]:
         raise BacklineError(
             error.message,
             hosts=[error.host],
-            state="nothing was changed",
+            state=error.state(state) if change else state,
             hint=error.hint or "fab db.status",
-            exit_code=error.exit_code if error.exit_code in (5, 6) else Exit.ERROR,
+            exit_code=error.ends_with,
         ) from None
 
 

@@ -22,7 +22,7 @@ from backline.tasks.operator import (
     reach,
 )
 from backline.tasks.planning import Wish
-from backline.tasks.rolling import Options, carry_out
+from backline.tasks.rolling import Options, as_data, carry_out
 
 if TYPE_CHECKING:
     from backline.transport.fleet import SshFleet
@@ -155,9 +155,8 @@ def plan_(
         wish = replace(wish, release=intended.release)
     planning.save(fleet, intended, wish)
     if json:
-        console.line(
-            Event("plan", data={"digest": intended.digest, **intended.as_data()}).as_json("", 0)
-        )
+        event = Event("plan", release=intended.release, data=as_data(intended))
+        console.line(event.as_json("", 0))
     else:
         console.show_plan(intended)
         print(f"fab deploy --env {fleet.name} --plan {intended.digest}")

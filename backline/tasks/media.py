@@ -185,17 +185,13 @@ def _chosen(fleet: Environment, on: str, name: str) -> list[str]:
 
 def _view(as_json: bool, dry_run: bool) -> Any:
     """Ansible's run as ever, and how many files have been published so far: a library takes hours."""
-    from backline.console import line
     from backline.tasks.converging import View
 
     class Progress(View):
         def take(self, recap: Any, event: dict[str, Any]) -> None:
             said = str(event.get("stdout", "")).strip()
             if event.get("event") == "verbose" and PROGRESS.fullmatch(said):
-                if as_json:
-                    line({"schema_version": 1, "event": "progress", "text": said})
-                else:
-                    self.console.print(f"  {said}", markup=False)
+                self._json("progress", text=said) if as_json else self._say(f"  {said}")
             super().take(recap, event)
 
     return Progress(as_json, diff=dry_run)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.tasks import Task
 
-from backline import wording
+from backline import stdout, wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import last_line
 from backline.tasks.command import command, say
@@ -181,12 +181,12 @@ def confirm(
 
     `touched`: what happens where (see wording.touched), said above the question by who has not shown it.
     Raises BacklineError (6) when the number is not `count`: then the operator had something else in
-    mind. Never asks with --json or without a terminal.
+    mind. Never asks with --json or without a terminal. What begins then goes on though nobody reads.
     """
     if yes:
         answer = str(yes)
     elif not fleet.confirm_changes:
-        return
+        answer = str(count)
     elif not asks(fleet, yes, as_json):
         raise BacklineError(
             f"this changes {wording.counted(count, thing)} of {fleet.name}, and nobody is here to confirm it",
@@ -205,6 +205,7 @@ def confirm(
             hint=f"look at the plan (--dry-run), then answer with its number of {thing}s",
             exit_code=Exit.GUARD_REFUSED,
         )
+    stdout.go_on()
 
 
 def _ask(question: str) -> str:

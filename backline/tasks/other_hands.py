@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from backline import wording
+from backline import stdout, wording
 from backline.errors import BacklineError, Exit
 from backline.tasks import operator
 from backline.tasks.command import say
@@ -36,6 +36,7 @@ def want(hosts: SshFleet, found: Found, wanted: str) -> bool:
         if silent:
             raise _untold(silent)
         return False
+    stdout.go_on()
     outcomes = hosts.each(
         found.plan.hosts, lambda host: hosts.call(host, "want", fields), deadline=SECONDS
     )

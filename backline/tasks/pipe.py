@@ -1,7 +1,7 @@
 """`fab -l | head -3`: when whoever reads our output goes away, we end as other programs do, quietly.
 
 To let SIGPIPE kill us would be shorter, and would kill a deploy whose SSH connection breaks. A run
-that changes hosts goes on unheard (console.Narrator, converging.View): half a deploy helps nobody.
+that changes hosts goes on unheard (stdout.go_on): half a deploy helps nobody.
 """
 
 from __future__ import annotations

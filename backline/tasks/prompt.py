@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,9 @@ class Prompt:
 
     def ask(self, prompt: str) -> str:
         """The next line. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+        if not sys.stdout.isatty():  # it is data, and would have the prompt in it
+            print(prompt, end="", file=sys.stderr, flush=True)
+            prompt = ""
         text = input(prompt)
         if text.strip() and not text.startswith(" "):
             self._keep(text)

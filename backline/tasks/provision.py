@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from backline import stdout
 from backline.errors import BacklineError, Exit
 from backline.tasks.operator import (
     ENV_HELP,
@@ -163,13 +164,15 @@ def run(
 ) -> tuple[Recap, Ended]:
     """Runs a playbook under the environment's lock, on the hosts of `limit` only, if that is given. One
     that changes hosts is in the audit trail before it begins, and told of by the next run, `fab status`
-    and `fab doctor` if it is cut off."""
+    and `fab doctor` if it is cut off. It goes on though nobody reads: Ansible would be cut off in the
+    middle of a task."""
     from backline import places
     from backline.provision import lock
     from backline.provision.recap import Recap
     from backline.tasks.steps import mitogen
     from backline.transport import playbook as transport
 
+    stdout.go_on()
     recap, path = Recap(), places.root() / _path(playbook)
     begun = _begun(path.stem, options, view.hosts)
     changes = "--check" not in options

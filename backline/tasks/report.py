@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError
 from backline.tasks.operator import ENV_HELP, environment, operation
 
@@ -159,7 +160,7 @@ def render(found: Report, events: Sequence[Mapping[str, Any]]) -> str:
         "size": changes.size,
         "ms": lambda value: "–" if value is None else f"{value:.0f} ms",
         "count": lambda value: f"{value:,}".replace(",", "\u202f"),
-        "long": _long,
+        "long": wording.lasting,
         "moment": _moment,
         "after": lambda time: f"+{time - began:.1f} s",
         "folded": _folded,
@@ -170,14 +171,6 @@ def render(found: Report, events: Sequence[Mapping[str, Any]]) -> str:
     ]
     rest = max(0, len(events) - MOST_EVENTS)
     return jinja.get_template(TEMPLATE).render(r=found, events=told, more_events=rest)
-
-
-def _long(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    if seconds < 5400:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
 
 
 def _moment(seconds: float) -> str:

@@ -122,13 +122,12 @@ def show_plan(selected: Selection, job: Job, as_json: bool) -> None:
 
 def carry_out(selected: Selection, job: Job, how: str, outdir: str = "", message: str = "") -> None:
     """Runs the job and shows what comes. Raises BacklineError when not every host ended with 0."""
-    from backline.console.answers import Unheard
     from backline.console.progress import Progress
     from backline.operations.adhoc.results import after_interruption, failure
 
     files = _files(outdir, selected.hosts)
     with Progress(selected.hosts, silent=how == "json") as progress:
-        shown = Unheard(view(how, progress, selected.hosts))
+        shown = view(how, progress, selected.hosts)
         ears = _ears(shown, progress, how, files)
         work, results = selected.carry_out(job, message, **ears)
         shown.end()

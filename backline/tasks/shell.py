@@ -148,6 +148,8 @@ class Session:
             try:
                 self.do(text)
             except Left:
+                if self._depth:
+                    raise
                 return
             except BacklineError as error:
                 if not isinstance(error, Failed):
@@ -212,7 +214,7 @@ class Session:
         if self._depth >= DEEPEST:
             raise BacklineError(f"files include each other, {DEEPEST} deep: {path}")
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise BacklineError(f"cannot read {path}: {error}", state="nothing was run") from None
         self._depth += 1
@@ -240,7 +242,7 @@ class Session:
             options.timing = not options.timing
             print(f"  timing is {'on' if options.timing else 'off'}", file=sys.stderr)
         elif name == "timeout":
-            if not value.isdigit() or not 1 <= int(value) <= 86400:
+            if not value.isdecimal() or not 1 <= int(value) <= 86400:
                 raise BacklineError(r"\timeout takes a number of seconds from 1 to 86400")
             options.timeout = float(value)
         elif options.how != "json":

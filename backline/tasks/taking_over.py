@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from backline.transport.fleet import SshFleet
     from backline.transport.port import HostError
 
-RUN_HELP = "which run (default: the only unfinished one)"
+RUN_HELP = "which run, its ID or the beginning of it (default: the only unfinished one)"
 APP_HELP = "which app, where the hosts run several"
 TAKE_HELP = {
     "env": ENV_HELP,

@@ -65,11 +65,15 @@ def status(c: Context, on: str = "", env: str = "", app: str = "", json: bool = 
             console.line(line)
         for host, why in view.silent.items():
             console.line({"schema_version": 1, "event": "silent", "host": host, "why": why})
+        if unknown:
+            what = {"what": "queues", "why": unknown}
+            console.line({"schema_version": 1, "event": "unknown", **what})
     else:
         console.show_workers(view, queues, unknown)
-    if view.troubles:
+    troubles = [*view.troubles, *([f"queues: {unknown}"] if unknown else [])]
+    if troubles:
         raise BacklineError(
-            "; ".join(view.troubles),
+            "; ".join(troubles),
             hosts=view.silent,
             hint="fab workers.drain HOST --undo starts pools that rest; docs/runbooks/queue-growing.md",
         )
@@ -255,7 +259,7 @@ def _narrated(run: Run, chosen: list[str], as_json: bool) -> Iterator[Report]:
                 hosts=[error.host],
                 state="hosts after it were not touched; its own number is kept",
                 hint="fab workers.status; the same command again goes on",
-                exit_code=error.exit_code,
+                exit_code=error.ends_with,
             ) from None
 
 

@@ -152,7 +152,7 @@ def parse_head(raw: bytes) -> Head:
     """The head of an answer; HttpError when it is none."""
     status, *lines = raw[:-4].decode("latin-1").split("\r\n")
     version, _, rest = status.partition(" ")
-    if not version.startswith("HTTP/1.") or not rest[:3].isdigit():
+    if not version.startswith("HTTP/1.") or not rest[:3].isdecimal():
         raise HttpError("protocol", f"not an HTTP answer: {status[:40]!r}")
     headers: dict[str, str] = {}
     for line in lines:

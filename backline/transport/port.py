@@ -8,6 +8,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Generic, Protocol, TypeVar
 
+from backline.errors import Exit
+
 Answer = dict[str, Any]
 T = TypeVar("T")
 
@@ -56,6 +58,19 @@ class HostError(Exception):
         self.hint = hint
         self.exit_code = exit_code
         self.details = dict(details or {})
+
+    @property
+    def ends_with(self) -> int:
+        """The exit code of a task that ends for this: what a host refused is refused by the task as well
+        (5, 6), everything else is an error (1)."""
+        refused = self.exit_code in (Exit.LEASE_HELD, Exit.GUARD_REFUSED)
+        return self.exit_code if refused else Exit.ERROR
+
+    def state(self, known: str) -> str:
+        """What state things are in: `known`, unless the host may have done what it was told, and its
+        answer is lost."""
+        lost = self.sent if isinstance(self, Unreachable) else self.code == "no_answer"
+        return f"what {self.host} did of it is not known" if lost else known
 
 
 class Unreachable(HostError):

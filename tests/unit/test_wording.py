@@ -19,6 +19,11 @@ def test_one_host_is_not_one_hosts() -> None:
     assert [wording.hosts(count) for count in (0, 1, 2)] == ["0 hosts", "1 host", "2 hosts"]
 
 
+def test_no_minute_has_sixty_seconds() -> None:
+    found = [wording.lasting(seconds) for seconds in (2.46, 89.4, 119.7, 3599.6, 7199.8)]
+    assert found == ["2.5 s", "89.4 s", "2 min 0 s", "60 min 0 s", "2 h 0 min"]
+
+
 def test_hosts_that_say_the_same_share_a_line_and_the_first_to_speak_comes_first() -> None:
     errors = [Unreachable(f"stream{number}", "timed out") for number in (1, 2, 3)]
     errors.insert(1, Unreachable("db1", "wrong host key"))

@@ -95,7 +95,8 @@ class Command:
         self._failed = 0
 
     def carry_out(self, hosts: Sequence[str]) -> Results:
-        """The results of all hosts. Ctrl-C ends what runs; see `interrupted` then."""
+        """The results of all hosts. Ctrl-C ends what runs; see `interrupted` then. So does whatever is
+        raised by who is told."""
         self._hosts, self._start = list(hosts), self.clock.monotonic()
         self._waiting = deque(range(len(self._hosts)))
         self._hands = self.fleet.hands()
@@ -107,6 +108,9 @@ class Command:
             with suppress(KeyboardInterrupt):
                 self._gather()
             self._rest()
+        except BaseException:
+            self.fleet.cut(self._hosts[ticket] for ticket in self._begun)
+            raise
         return Results(self._results[host] for host in self._hosts)
 
     def _loop(self) -> None:

@@ -27,8 +27,8 @@ class Group:
     @property
     def lines(self) -> list[str]:
         """What they said: standard output, then each line of standard error marked as such."""
-        errors = [f"stderr: {line}" for line in _lines(self.result.err)]
-        return [*_lines(self.result.out), *errors]
+        errors = [f"stderr: {line}" for line in _lines(self.result.stderr)]
+        return [*_lines(self.result.stdout), *errors]
 
 
 def fold(results: Iterable[Result]) -> list[Group]:
@@ -76,9 +76,9 @@ def difference(usual: Group, other: Group, names: tuple[str, str]) -> list[str]:
     return found
 
 
-def _lines(text: str) -> list[str]:
+def _lines(data: bytes) -> list[str]:
     """Without the end of the last one. Other characters that Unicode takes for an end of line are none."""
-    return text.removesuffix("\n").split("\n") if text else []
+    return data.decode(errors="replace").removesuffix("\n").split("\n") if data else []
 
 
 def _key(result: Result) -> tuple[object, ...]:

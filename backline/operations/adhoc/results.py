@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, SupportsIndex, overload
 
 from backline import wording
 from backline.errors import BacklineError
@@ -62,12 +62,12 @@ class Result:
     @property
     def out(self) -> str:
         """Its standard output as text, without the last line's end."""
-        return self.stdout.decode(errors="replace").rstrip("\n")
+        return self.stdout.decode(errors="replace").removesuffix("\n")
 
     @property
     def err(self) -> str:
         """Its standard error as text, without the last line's end."""
-        return self.stderr.decode(errors="replace").rstrip("\n")
+        return self.stderr.decode(errors="replace").removesuffix("\n")
 
     def as_json(self) -> dict[str, Any]:
         """The NDJSON line."""
@@ -117,13 +117,15 @@ def _with(reply: Reply, result: Result) -> Result:
 class Results(tuple[Result, ...]):
     """The results of all hosts, in inventory order."""
 
-    @overload  # type: ignore[override]
+    @overload
     def __getitem__(self, key: str) -> Result: ...
     @overload
-    def __getitem__(self, key: int) -> Result: ...
-    def __getitem__(self, key: str | int) -> Result:
+    def __getitem__(self, key: SupportsIndex) -> Result: ...
+    @overload
+    def __getitem__(self, key: slice) -> tuple[Result, ...]: ...
+    def __getitem__(self, key: str | SupportsIndex | slice) -> Result | tuple[Result, ...]:
         """By number, or by the name of the host (KeyError when it was not asked)."""
-        if isinstance(key, int):
+        if not isinstance(key, str):
             return super().__getitem__(key)
         for result in self:
             if result.host == key:

@@ -114,7 +114,7 @@ class Switchover:
                 hosts=[plan.leader_host],
                 state="proxies are released; `fab db.status` shows who leads",
                 hint=error.hint,
-                exit_code=error.exit_code,
+                exit_code=error.ends_with,
             ) from None
         ended = Ended(str(answer["leader"]), answer["seconds"])
         if ended.leader != plan.candidate:

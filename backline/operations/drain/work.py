@@ -171,5 +171,5 @@ def _failed(errors: list[HostError], state: str) -> BacklineError:
         hosts=[error.host for error in errors],
         state=state,
         hint=errors[0].hint or "the same command again goes on; fab status shows the hosts",
-        exit_code=errors[0].exit_code if errors[0].exit_code in (1, 5, 6) else 1,
+        exit_code=errors[0].ends_with,
     )

@@ -35,7 +35,7 @@ class Wanted:
         """Raises BacklineError when it makes no sense."""
         worst, _, least = self.priority.partition("..")
         for word in filter(None, (worst, least)):
-            if word not in PRIORITIES and not (word.isdigit() and int(word) < len(PRIORITIES)):
+            if word not in (*PRIORITIES, *map(str, range(len(PRIORITIES)))):
                 raise BacklineError(
                     f"there is no priority {word!r}", hint=f"priorities: {', '.join(PRIORITIES)}"
                 )

@@ -79,6 +79,35 @@ def test_files_are_included_and_do_not_include_each_other_for_ever(
     assert done.returncode == 1 and "include each other" in done.stderr
 
 
+def test_a_line_of_a_file_ends_where_its_line_does(place: Place, tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("echo 'a\u2028b'\n\\timeout \u00b2\n")
+    done = place.fab("shell", "--on", "h1", stdin=f"!include {path}\n".encode())
+    assert "a\u2028b\n" in done.stdout and "lines, line 2" in done.stderr, done.stderr
+    assert done.returncode == 1 and "number of seconds from 1 to 86400" in done.stderr
+
+
+def test_quit_in_a_file_ends_the_sitting(place: Place, tmp_path: Path) -> None:
+    inner, outer = tmp_path / "inner", tmp_path / "outer"
+    inner.write_text("echo inside\n\\quit\necho never\n")
+    outer.write_text(f"!include {inner}\necho never\n")
+    done = place.fab("shell", "--on", "h1", stdin=f"!include {outer}\necho never\n".encode())
+    assert done.stdout.splitlines()[1:] == ["inside"] and done.returncode == 0, done.stderr
+
+
+def test_the_prompt_is_no_data(place: Place, tmp_path: Path) -> None:
+    """A person types, a program reads."""
+    out = tmp_path / "out"
+    line = f"'{place.argv[0]}' shell --on h1 --json > {out}"
+    child = pexpect.spawn("sh", ["-c", line], env=place.environment, timeout=WAIT, encoding="utf-8")
+    child.expect_exact("loop h1 (1)> ")
+    child.sendline("echo x")
+    child.expect_exact("loop h1 (1)> ")
+    child.sendline("\\quit")
+    child.expect(pexpect.EOF)
+    assert [json.loads(found)["stdout"] for found in out.read_text().splitlines()] == ["x\n"]
+
+
 def test_json_has_a_line_for_each_host_and_command(place: Place) -> None:
     done = place.fab("shell", "--on", "h1,h2", "--json", stdin=b"echo x\n@h1 echo y\n")
     found = [json.loads(line) for line in done.stdout.splitlines()]

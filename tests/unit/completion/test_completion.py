@@ -109,9 +109,13 @@ def tab(bash_script: Path, line: str) -> list[str]:
         ("fab status --on str", []),  # which environment?
         ("fab deploy --env lab --release 2026", [NEW, OLD]),
         ("fab deploy --release la", ["latest"]),
+        ("fab deploy.contract --release la", []),
+        ("fab deploy.resume --env lab --run ", ["20260303T000000Z-ann-1"]),
         ("fab rollback --to 20260101", [OLD]),
+        ("fab workers.requeue --to ", []),
         ("fab db.switchover --env lab --to ", HOSTS),
         ("fab audit --env lab --run 2026", ["20260303T000000Z-ann-1"]),
+        ("fab audit --env lab --run l", ["latest"]),
         ("fab report --env lab late", ["latest"]),
         ("fab provision --playbook pat", ["patch"]),
         ("fab logs --priority e", ["emerg", "err"]),
@@ -334,6 +338,20 @@ def checkout(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> ans
     (tmp_path / "fabfile.py").write_text("")
     (tmp_path / "backline" / "tasks").mkdir(parents=True)
     return answer.Place(tmp_path, tmp_path)
+
+
+def test_tab_leaves_a_foreign_project_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "fabfile.py").touch()
+    monkeypatch.delenv("BACKLINE_ROOT", raising=False)
+    monkeypatch.chdir(foreign)
+    assert answer.find() == answer.Place(answer.OWN_ROOT, answer.OWN_ROOT)
+    (foreign / "backline" / "completion").mkdir(parents=True)
+    (foreign / "backline" / "completion" / "answer.py").touch()
+    assert answer.find() == answer.Place(foreign, foreign)
 
 
 def test_tasks_are_looked_at_again_when_they_changed(

@@ -90,7 +90,7 @@ class DataFleet:
         answer: Answer = getattr(self, f"_{verb}")(host, action, fields)
         if key in self.late_faults:
             raise self.late_faults[key]
-        return answer
+        return {"ok": True, **answer}
 
     def changes(self) -> list[tuple[str, str, str]]:
         return [call for call in self.calls if call[2] != "status"]

@@ -13,7 +13,7 @@ from backline.errors import BacklineError
 from backline.operations.adhoc import command as adhoc
 from backline.operations.adhoc.command import Command, Job
 from backline.operations.adhoc.fold import difference, fold, majority
-from backline.operations.adhoc.results import Result, after_interruption, failure
+from backline.operations.adhoc.results import Result, Results, after_interruption, failure
 from backline.transport import pool
 from backline.transport.clock import SystemClock
 from backline.transport.port import Hands, Heard, HostError, Reply, Unreachable
@@ -140,6 +140,16 @@ def test_an_interruption_ends_what_runs_and_begins_nothing() -> None:
     assert [result.state for result in results] == ["ok", "interrupted", "skipped", "skipped"]
 
 
+def test_what_runs_is_ended_when_who_is_told_raises() -> None:
+    def told(result: Result) -> None:
+        raise ZeroDivisionError
+
+    fleet = Shells(h1=silent)
+    with pytest.raises(ZeroDivisionError):
+        Command(fleet, Job("x", fanout=2, kept=True), SystemClock(), told).carry_out(names(2))
+    assert fleet.were_cut == ["h1"]
+
+
 def test_what_had_been_said_before_an_interruption_is_shown() -> None:
     """Also of a host that had ended, while the view was busy with the one before it."""
 
@@ -240,6 +250,19 @@ def test_the_same_words_with_another_exit_code_are_another_group() -> None:
     usual = majority(groups)
     assert usual is groups[0]
     assert difference(usual, groups[1], ("a,c", "d"))[-2:] == ["-x", "+y"]
+
+
+def test_empty_lines_at_the_end_are_lines() -> None:
+    ended, more = said("a", "x\n"), said("b", "x\n\n\n")
+    one, other = fold([ended, more, said("c", "x\n")])
+    assert (one.lines, other.lines, more.out) == (["x"], ["x", "", ""], "x\n\n")
+    assert difference(one, other, ("a", "b"))[-2:] == ["+", "+"]
+    assert fold([said("a", "\n")])[0].lines == [""] and not fold([said("a", "")])[0].lines
+
+
+def test_results_are_a_tuple_too() -> None:
+    results = Results([said("a", "x"), said("b", "y")])
+    assert results[:1] == (results["a"],) and results[-1] is results["b"]
 
 
 def test_nothing_is_called_the_same_that_is_known_to_differ() -> None:

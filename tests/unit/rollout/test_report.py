@@ -324,3 +324,8 @@ def test_a_browser_paints_it_and_asks_nobody_for_anything(tmp_path: Path) -> Non
         assert target.name in log.read_text() and "evil.example" not in log.read_text()
         shots.append(shot.read_bytes())
     assert min(map(len, shots)) > 20_000 and shots[0] != shots[1]
+
+
+def test_no_minute_of_the_axis_has_sixty_seconds() -> None:
+    found = [axes._label(seconds) for seconds in (12.4, 59.6, 119.7, 3599.8)]
+    assert found == ["12 s", "1:00", "2:00", "1:00 h"]

@@ -90,3 +90,16 @@ def test_a_controller_that_slept_while_it_took_leases_changes_nothing(tmp_path: 
         end = saga.first(cut=4, asleep=others)
         assert end.code in (5, 6, None), end.said
         assert all(host.live.get("web", OLD) == OLD for host in saga.fleet.hosts.values())
+
+
+def test_a_run_is_named_by_its_beginning(tmp_path: Path) -> None:
+    _, statuses = cut(tmp_path, 20)
+    run = takeover.choose(statuses, "").run
+    assert takeover.choose(statuses, run[:3]).run == run
+    with pytest.raises(BacklineError, match="no host knows an unfinished run other"):
+        takeover.choose(statuses, "other")
+    longer = {"run": {**statuses["worker1"]["run"], "run": f"{run}-2"}}  # type: ignore[dict-item]
+    statuses["worker1"] |= longer
+    assert takeover.choose(statuses, run).run == run
+    with pytest.raises(BacklineError, match="2 runs are unfinished"):
+        takeover.choose(statuses, run[:3])

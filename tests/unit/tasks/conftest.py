@@ -10,6 +10,8 @@ from typing import TextIO
 
 import pytest
 
+from backline import stdout
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "rollout"))
 
 
@@ -23,3 +25,13 @@ def unread() -> Iterator[TextIO]:
     # What is still in its buffer goes where nobody minds.
     os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
     file.close()
+
+
+@pytest.fixture
+def unheard(unread: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in `fab` once hosts are being changed, and nobody reads either stream."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, unread)
+    monkeypatch.setattr(stdout, "_changing", [])
+    stdout.prepare()
+    stdout.go_on()

@@ -19,7 +19,7 @@ from backline import inventory
 from backline.errors import BacklineError
 from backline.inventory import Environment, Host
 from backline.tasks.backups import restore_options
-from backline.transport.port import HostError
+from backline.transport.port import HostError, Unreachable
 
 GROUPS = {
     "database": NAMES,
@@ -69,8 +69,21 @@ def test_status_for_programs(fleet: DataFleet, capsys: Captured) -> None:
 
 def test_status_without_a_host_that_keeps_backups(fleet: DataFleet, capsys: Captured) -> None:
     fleet.faults["backup1", "backup", "status"] = HostError("backup1", "keeps no backups")
-    assert call(db.status) == 0
+    assert call(db.status) == 1
     assert "backups: backup1: keeps no backups" in capsys.readouterr().out
+    assert call(db.status, json=True) == 1
+    found = next(row for row in records(capsys) if row["event"] == "unknown")
+    assert (found["what"], found["why"]) == ("backups", "backup1: keeps no backups")
+
+
+def test_status_where_no_backups_are_meant_to_be(
+    fleet: DataFleet, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = {"database": NAMES}
+    easy = Environment("lab", Path(), inventory.load("x").hosts, groups, False, ())
+    monkeypatch.setattr(inventory, "load", lambda name: easy)
+    assert call(db.status, json=True) == 0
+    assert "unknown" in [row["event"] for row in records(capsys)]
 
 
 def test_a_switchover_asks_for_the_number_of_hosts(fleet: DataFleet, capsys: Captured) -> None:
@@ -109,6 +122,8 @@ def test_a_failover_asks_even_where_nothing_else_does(
     assert fleet.calls == []
     assert call(db.failover, json=True, yes=1) == 0
     assert fleet.calls == [("db2", "database", "failover")]
+    ended = records(capsys)[-1]
+    assert set(ended) == {"schema_version", "event", "text", "leader", "seconds"}
 
 
 def test_psql_asks_a_standby_and_for_a_write_the_leader(fleet: DataFleet, capsys: Captured) -> None:
@@ -176,3 +191,46 @@ def test_a_restore_says_what_it_would_run(fleet: DataFleet, capsys: Captured) ->
     assert found[0]["hosts"] == ["backup1"] and "restore_mode=beside" in found[1]["argv"]
     assert call(backline.tasks.backups.restore, to="newest", replace="jukebox", json=True) == 6
     assert "--yes 3" in records(capsys)[-1]["hint"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_switchover_goes_on_though_nobody_reads(
+    as_json: bool, fleet: DataFleet, unheard: None
+) -> None:
+    assert call(db.switchover, yes=4, json=as_json) == 0
+    assert fleet.leader == "db2" and not fleet.held
+
+
+def test_what_a_host_calls_malformed_is_an_error_of_ours(fleet: DataFleet) -> None:
+    for code, ends in ((2, 1), (130, 1), (5, 5), (6, 6)):
+        error = HostError("db1", "no", exit_code=code)
+        fleet.faults["db1", "database", "query"] = error
+        fleet.faults["db1", "database", "switchover"] = error
+        assert call(db.psql, command="select 1", member="db1") == ends
+        assert call(db.switchover, yes=4) == ends
+
+
+def test_a_write_whose_answer_is_lost_may_have_been_done(
+    fleet: DataFleet, capsys: Captured
+) -> None:
+    for sent, state in (
+        (True, "what db1 did of it is not known"),
+        (False, "nothing of a statement"),
+    ):
+        error = Unreachable("db1", "connection lost", code="lost", sent=sent)
+        fleet.faults["db1", "database", "query"] = error
+        assert call(db.psql, command="delete from plays", write=True, yes=1) == 1
+        assert state in capsys.readouterr().err
+
+
+def test_an_answer_that_was_cut_ends_with_1_for_programs_too(
+    fleet: DataFleet, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"output": "1\n", "cut": True, "role": "backline_reader"}
+    monkeypatch.setattr(fleet, "_database", lambda host, action, fields: (
+        answer if action == "query" else fleet.status(host)
+    ))  # fmt: skip
+    assert call(db.psql, command="select 1", json=True) == 1
+    found = records(capsys)
+    assert [row["event"] for row in found] == ["answer", "error"] and found[0]["cut"] is True
+    assert call(db.psql, command="select 1") == 1

@@ -20,7 +20,7 @@ from data_fleet import NAMES, DataFleet
 from backline import inventory
 from backline.inventory import Environment, Host
 from backline.tasks import database_work as work
-from backline.transport.port import Answer, HostError
+from backline.transport.port import Answer, HostError, Unreachable
 
 
 class Database(DataFleet):
@@ -190,3 +190,37 @@ def test_without_a_leader_a_member_has_to_be_named(fleet: Database) -> None:
     fleet.leader, fleet.rows = None, []
     assert call(work.locks) == 1
     assert call(work.locks, member="db2") == 0
+
+
+@pytest.mark.parametrize("action", ["signal", "vacuum"])
+def test_what_was_told_and_not_answered_is_not_called_undone(
+    action: str, fleet: Database, capsys: Captured
+) -> None:
+    lost = Unreachable("db1", "no answer within 30 s", code="deadline")
+    done = HostError("db1", "hostctl gave no answer (exit 137)", code="no_answer")
+    away = Unreachable("db1", "no route to host", sent=False)
+    for error, state in ((lost, "not known"), (done, "not known"), (away, "nothing was changed")):
+        fleet.faults["db1", "database", action] = error
+        words = {"pid": "11"} if action == "signal" else {"table": "plays"}
+        task = work.kill if action == "signal" else work.vacuum
+        assert call(task, yes=1, **words) == 1
+        assert state in capsys.readouterr().err
+
+
+def test_a_look_that_fails_afterwards_undoes_nothing(fleet: Database, capsys: Captured) -> None:
+    """After the signal, or the vacuum, the same host is asked once more."""
+    gone = Unreachable("db1", "no route to host", sent=False)
+
+    class Dies(Database):
+        def _database(self, host: str, action: str, fields: Mapping[str, Any]) -> Answer:
+            answer = super()._database(host, action, fields)
+            if action in ("signal", "vacuum"):
+                self.faults["db1", "database", "query"] = gone
+            return answer
+
+    fleet.__class__ = Dies
+    assert call(work.kill, pid="11", yes=1) == 1
+    assert "session 11 was told" in capsys.readouterr().err
+    fleet.faults.clear()
+    assert call(work.vacuum, table="plays", yes=1) == 1
+    assert "plays was vacuumed" in capsys.readouterr().err

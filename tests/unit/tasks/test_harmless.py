@@ -197,6 +197,26 @@ def test_a_reason_is_plain_in_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "evil" in window.getvalue() and not STEERS.search(window.getvalue())
 
 
+def test_a_long_line_is_broken_between_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = Window(False)
+    monkeypatch.setattr(sys, "stdout", window)
+    view = Streamed(Progress(["h1"], Window(False), silent=True), ["h1"])
+    whole = ("x" * 65535 + "é" * 3).encode()
+    view.heard("h1", "stdout", whole[:65538])
+    view.heard("h1", "stdout", whole[65538:] + b"\n")
+    shown = [line.removeprefix("h1 | ") for line in window.getvalue().splitlines()]
+    assert "".join(shown) == whole.decode() and len(shown) == 2
+
+
+def test_a_line_of_a_journal_ends_where_its_host_ended_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    window = Window(False)
+    monkeypatch.setattr(sys, "stdout", window)
+    message = "one\r\ntwo\u2028still\x0btwo\n"
+    JournalLines(["h1"]).show(Entry(1, "h1", "nginx", "1", 6, message))
+    first, second, end = window.getvalue().split("\n")
+    assert first.endswith(": one") and second.endswith(r"  two\u2028still\x0btwo") and not end
+
+
 @pytest.mark.parametrize("field", ["source", "pid", "message"])
 def test_every_field_of_a_journal_is_plain(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     window = Window(False)

@@ -194,3 +194,9 @@ def test_without_a_terminal_there_are_lines_only(
     assert (tmp_path / "log").read_text() == (
         "  batch 1 of 1: stream1\n  stream1   web       healthy (1.0 s)\n"
     )
+
+
+def test_no_minute_has_sixty_seconds(board: Board, clock: Clock) -> None:
+    phase(board, "batch", HOSTS, number=1, of=1)
+    clock.now += 59.7
+    assert drawn(board, color_system=None)[0].endswith("1:00")

@@ -158,6 +158,10 @@ def test_an_edge_that_is_dead_has_to_be_named(edges: Edges, capsys: Captured) ->
     edges.dead = {"edge2"}
     assert call(maintenance.on, yes=2) == 1
     assert "--skip edge2" in capsys.readouterr().err and edges.told == []
+    assert call(maintenance.status, json=True) == 1
+    first, second = map(json.loads, capsys.readouterr().out.splitlines()[:2])
+    assert (first["on"], first["after_reload"], first["error"]) == (False, False, None)
+    assert (second["on"], second["after_reload"]) == (None, None) and second["error"]
     assert call(maintenance.on, yes=1, skip="edge2") == 0
     assert edges.on["edge1"] is not None
     assert call(maintenance.on, yes=1, skip="edge") == 1, "then nobody is left"

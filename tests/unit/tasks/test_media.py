@@ -176,6 +176,10 @@ def test_a_host_that_did_not_drop_is_told_of(hosts: Hosts, capsys: Captured) -> 
     err = capsys.readouterr().err
     assert "stream2: no route to host" in err and "may hear old slices" in err
     assert [host for host, _ in hosts.told] == ["stream1"]
+    assert call(media.purge, paths="a.flac", dry_run=True, json=True) == 1
+    found = {row["host"]: row for row in map(json.loads, capsys.readouterr().out.splitlines()[:2])}
+    assert [row["files"] for row in found.values()] == [3, None]
+    assert (found["stream2"]["bytes"], found["stream2"]["seen"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -159,12 +159,45 @@ def test_without_standard_output_nothing_is_begun(stage: dict[str, str]) -> None
     assert not trail.exists()
 
 
-@pytest.mark.parametrize("as_json", [True, False])
-def test_a_playbook_that_nobody_reads_is_not_cut_off(
-    as_json: bool, unread: TextIO, monkeypatch: pytest.MonkeyPatch
+CHANGES = """
+import sys
+from invoke.context import Context
+from backline.tasks import operator, pipe
+from backline.tasks.command import command, say
+from backline.inventory import Environment
+
+pipe.end_quietly()
+
+@command()
+def change(c):
+    if "unasked" not in sys.argv:
+        operator.confirm(Environment("stage", None, {}, {}, False, ()), 1, 0, False)
+    print("first", flush=True)
+    say("second")
+    open(sys.argv[1], "w").close()
+
+change(Context())
+"""
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("where", ["pipe", "disk"])
+def test_what_has_begun_to_change_hosts_goes_on_though_nobody_reads(
+    stream: str, where: str, tmp_path: Path, unread: TextIO, full: TextIO
 ) -> None:
-    monkeypatch.setattr(sys, "stdout", unread)
-    monkeypatch.setattr(sys, "stderr", unread)
+    def change(*words: str) -> int:
+        streams = {stream: unread if where == "pipe" else full}
+        argv = [sys.executable, "-c", CHANGES, str(tmp_path / "done"), *words]
+        return subprocess.run(argv, cwd=ROOT, check=False, **streams).returncode  # type: ignore[call-overload,no-any-return]
+
+    if where == "pipe":
+        assert change("unasked") == KILLED and not (tmp_path / "done").exists()
+    assert change() == (1 if (where, stream) == ("disk", "stdout") else 0)
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_playbook_that_nobody_reads_is_not_cut_off(as_json: bool, unheard: None) -> None:
     view, recap = View(as_json, diff=False), Recap()
     view.start("site", "stage", ["h1"], check=False)
     with view:

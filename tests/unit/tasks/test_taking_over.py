@@ -11,8 +11,10 @@ import pytest
 from fake_fleet import FakeFleet, Fault
 from test_operator_tasks import OLD, call, deploy, fleet, release, rollback  # noqa: F401 (fixtures)
 
+import backline.tasks.contract
 import backline.tasks.deploy
 import backline.tasks.taking_over as tasks
+from backline import stdout
 
 plan = backline.tasks.deploy.plan_
 
@@ -21,10 +23,15 @@ def live(fleet: FakeFleet) -> set[str]:
     return {found for host in fleet.hosts.values() for found in host.live.values()}
 
 
-def made(release: str, capsys: pytest.CaptureFixture[str]) -> str:
+def planned(release: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     capsys.readouterr()
     assert call(plan, release=release, json=True) == 2
-    return str(json.loads(capsys.readouterr().out.splitlines()[-1])["digest"])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+def made(release: str, capsys: pytest.CaptureFixture[str]) -> str:
+    return str(planned(release, capsys)["digest"])
 
 
 def interrupted(fleet: FakeFleet, release: str) -> None:
@@ -33,6 +40,13 @@ def interrupted(fleet: FakeFleet, release: str) -> None:
     assert call(deploy, release=release) == 130
     fleet.faults.clear()
     assert live(fleet) == {OLD, release}
+
+
+def test_a_plan_is_told_as_the_deploy_tells_of_it(fleet: Any, release: str, capsys: Any) -> None:
+    kept = planned(release, capsys)
+    assert call(deploy, release=release, json=True, dry_run=True) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert kept["ship_to"] and kept == {**told, "run": "", "time": 0, "digest": kept["digest"]}
 
 
 def test_a_saved_plan_is_carried_out(fleet: Any, release: str, capsys: Any) -> None:
@@ -198,7 +212,8 @@ def test_a_live_run_pauses_and_is_promoted(fleet: Any, release: str) -> None:
         wanted = {"start": tasks.pause, "renew": tasks.promote}
         if verb == "start" and not said:
             said.append(("pause", fleet.clock.now))
-            assert call(wanted["start"]) == 0
+            stdout._changing.clear()
+            assert call(wanted["start"]) == 0 and stdout._changing, "a reader that goes is no error"
         elif len(said) == 1 and fleet.clock.now > said[0][1] + 60:
             said.append(("promote", fleet.clock.now))
             assert call(wanted["renew"]) == 0
@@ -336,3 +351,22 @@ def test_who_answers_without_an_app_does_not_speak_for_the_others(fleet: Any, ca
     fleet.dead.clear()
     assert call(rollback, on="db1") == 1
     assert "no app runs on these hosts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [
+        ("lease", "nothing was changed"),
+        ("mark", "no migration has run; hosts that heard of it go back to no older release"),
+        ("migrate", "refused from now on, since some of the migrations may have run"),
+    ],
+)
+def test_a_contract_that_fails_says_what_can_be_gone_back_to(
+    verb: str, state: str, fleet: Any, release: str, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backline.tasks.contract, "reach", lambda environment: fleet)
+    fleet.faults.append(Fault(verb, "unreachable", host="stream1", forever=True))
+    assert call(backline.tasks.contract.contract) == 1
+    assert state in " ".join(capsys.readouterr().err.split())
+    marked = [host.name for host in fleet.hosts.values() if host.contracted]
+    assert bool(marked) == (verb != "lease"), marked

@@ -12,7 +12,7 @@ import pytest
 from calling import call
 
 import backline.transport.playbook
-from backline import inventory
+from backline import inventory, stdout
 from backline.inventory import Environment, Host
 from backline.provision import lock
 from backline.provision.recap import Change, HostCount, Recap
@@ -247,9 +247,11 @@ def test_hosts_are_told_whose_run_it_is_and_which_one_was_cut_off(
     monkeypatch.setattr(backline.transport.playbook, "run", ansible)
     monkeypatch.setattr(provision, "_preflight", lambda *_: None)
     fleet = Environment("stage", tmp_path, {}, GROUPS, True, ())
+    stdout._changing.clear()
     for _ in range(3):
         view = View(as_json=True, diff=False)
         provision.run(fleet, name, flags, False, view)
+    assert stdout._changing, "a reader that goes away would cut Ansible off"
     extra = [json.loads(words[words.index("-e") + 1]) for words in told if "-e" in words]
     if name == "site":
         assert not extra

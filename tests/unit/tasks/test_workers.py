@@ -79,8 +79,11 @@ def test_queues_are_those_of_all_brokers_and_celerys_own_when_they_hold_somethin
         ("plays", 0, False),
     }
     fleet.dead = {BROKERS[1]}
-    assert call(workers.status) == 0
+    assert call(workers.status) == 1
     assert f"queues: {BROKERS[1]}: " in capsys.readouterr().out
+    assert call(workers.status, json=True) == 1
+    unknown = next(row for row in records(capsys) if row["event"] == "unknown")
+    assert unknown["what"] == "queues" and unknown["why"].startswith(f"{BROKERS[1]}: ")
 
 
 def test_status_of_what_is_ill_ends_with_1(fleet: ServiceFleet, capsys: Captured) -> None:

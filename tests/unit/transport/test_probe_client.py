@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backline.transport.http_client import Client, HttpError, Response
+from backline.transport.http_connection import parse_head
 from tests.http_server import Server, certificate
 
 
@@ -144,3 +145,8 @@ def test_tls_trusts_the_named_ca_and_no_other(tmp_path: Path) -> None:
             asyncio.run(run(pem, "localhost"))
     finally:
         server.stop()
+
+
+def test_a_status_that_is_no_number_is_no_answer() -> None:
+    with pytest.raises(HttpError, match="not an HTTP answer"):
+        parse_head("HTTP/1.1 20² OK\r\n\r\n".encode("latin-1"))

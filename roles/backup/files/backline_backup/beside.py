@@ -26,7 +26,7 @@ def plan(settings: Settings, moment: str, timeline: str) -> dict[str, Any]:
 
 
 def _planned(settings: Settings, moment: str, timeline: str) -> tuple[dict[str, Any], Backup]:
-    if not (timeline in ("latest", "current") or timeline.isdigit()):
+    if not (timeline in ("latest", "current") or timeline.isdecimal()):
         raise RefusedError(f"{timeline!r} is no timeline", "Say latest, current or its number")
     wanted = targets.parse(moment)
     info = repository.look(settings.stanza, beside=True)
