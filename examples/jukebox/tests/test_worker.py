@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from django.test import Client
 
@@ -45,6 +47,29 @@ def test_a_play_goes_through_the_queue_and_is_recorded_once(
     # The queue keeps its order: once the last is there, the second was dealt with too.
     assert [str(play.id) for play in wait_for_plays(2)] == [twice, after]
     assert track.title in browser.get("/plays/").text
+
+
+def test_a_broker_that_is_away_does_not_keep_a_worker_from_its_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is asked once for the delays that one of them can declare for all."""
+    from celery.signals import celeryd_init
+    from celery.worker.consumer import delayed_delivery
+
+    monkeypatch.setattr(delayed_delivery, "MAX_RETRIES", delayed_delivery.MAX_RETRIES)
+    monkeypatch.setattr(delayed_delivery, "RETRY_INTERVAL", 0.0)
+    celeryd_init.send(sender="worker@host", instance=None, conf=app.conf, options={})
+    asked: list[str] = []
+
+    def away(step: object, consumer: object, url: str) -> None:
+        asked.append(url)
+        raise OSError("timed out")
+
+    monkeypatch.setattr(delayed_delivery.DelayedDelivery, "_setup_delayed_delivery", away)
+    one, two = "amqps://broker1:5671/jukebox", "amqps://broker2:5671/jukebox"
+    cluster = Celery("cluster", broker=f"{one};{two}")
+    delayed_delivery.DelayedDelivery(None).start(SimpleNamespace(app=cluster))
+    assert sorted(asked) == [one, two]
 
 
 def test_jobs_survive_what_happens_to_workers() -> None:
