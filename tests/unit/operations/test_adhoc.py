@@ -199,7 +199,13 @@ def test_hosts_that_were_not_connected_to_when_we_were_interrupted_were_sent_not
         if not work.interrupted:
             raise KeyboardInterrupt
 
-    work = Command(Connecting(h1=silent, h2=silent), Job("x"), SystemClock(), told=interrupt)
+    begun = threading.Barrier(3)
+
+    def met(then: Callable[[], Reply]) -> Callable[[], Reply]:
+        return lambda: (begun.wait(10), then())[1]
+
+    fleet = Connecting(h0=met(lambda: WELL), h1=met(silent), h2=met(silent))
+    work = Command(fleet, Job("x"), SystemClock(), told=interrupt)
     results = work.carry_out(names(3))
     assert [result.sent for result in results] == [True, False, True]
     assert "asked to end" in results["h2"].why and "nothing was sent" in results["h1"].why
