@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -390,3 +393,55 @@ def test_who_waits_for_downloads_ends_when_nobody_waits_for_it() -> None:
     waiting.stdout.close()
     assert waiting.wait(10) == 1 and b"nobody waits" in waiting.stderr.read()
     waiting.stderr.close()
+
+
+ROLES = PLAYBOOKS.parent / "roles"
+OWN = re.compile(r"\b__[a-z]\w*")
+"""A variable that nobody outside sets."""
+
+
+@cache
+def document(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def parts_of(playbook: Path) -> dict[Path, Any]:
+    """What a playbook is made of: itself, and whatever it includes by its path."""
+    found: dict[Path, Any] = {}
+    left = [playbook.resolve()]
+    while left:
+        path = left.pop()
+        if path in found:
+            continue
+        found[path] = document(path)
+        for key, value in pairs(found[path]):
+            if key.rpartition(".")[2] in ("include_tasks", "import_tasks", "import_playbook"):
+                name = value if isinstance(value, str) else value["file"]
+                left.append((path.parent / name).resolve())
+    return found
+
+
+def pairs(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Every key of a document with its value, however deep."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield str(key), value
+            yield from pairs(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from pairs(value)
+
+
+@pytest.mark.parametrize("playbook", sorted(PLAYBOOKS.glob("*.yml")), ids=lambda path: path.stem)
+def test_what_a_part_of_a_playbook_asks_for_is_given_to_it(playbook: Path) -> None:
+    """Parts are shared: one that begins to ask for more has to be given it by all who include it."""
+    parts = parts_of(playbook)
+    elsewhere = [*PLAYBOOKS.glob("group_vars/*.yml"), *ROLES.glob("*/tasks/**/*.yml")]
+    trees = [*parts.values(), *(document(path) for path in elsewhere)]
+    found = [pair for tree in trees for pair in pairs(tree)]
+    given = {str(value) if key == "register" else key for key, value in found}
+    asked = set()
+    for path in parts:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        asked |= {name for line in lines for name in OWN.findall(line.partition("# ")[0])}
+    assert sorted(asked - given) == []
