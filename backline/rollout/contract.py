@@ -10,7 +10,7 @@ from backline.rollout.crew import Crew
 from backline.rollout.events import Event, Report
 from backline.rollout.lease import Lease, Run
 from backline.rollout.reach import Reach
-from backline.transport.port import Clock, Fleet, HostError
+from backline.transport.port import Clock, Fleet
 
 SECONDS = 3600.0
 
@@ -56,9 +56,10 @@ def carry_out(
     crew = Crew(fleet.hands(), clock)
     lease = Lease(fleet, run, report)
     reach = Reach(fleet, lease, clock, report)
+    again = f"try again: fab deploy.contract --release {release}"
     try:
         for error in lease.take(crew, {host: fences[host] for host in hosts}).values():
-            raise _failed(error, release, "nothing was changed")
+            raise error.for_people("nothing was changed", again)
         for host in hosts:
             crew.background(f"lease of {host}", lease.keep(host))
         # Remembered first: killed in between, a rollback across it is refused, not allowed.
@@ -67,25 +68,15 @@ def carry_out(
         for outcome in crew.run(marks).values():
             if outcome.error:
                 state = "no migration has run; hosts that heard of it go back to no older release"
-                raise _failed(outcome.error, release, state)
+                raise outcome.error.for_people(state, again)
         fields = {"release": release, "phase": "contract", "deadline": SECONDS}
         ask = reach.change(hosts[0], "migrate", fields, SECONDS)
         done = crew.run({hosts[0]: reach.patient(ask, "migrate", release)})[hosts[0]]
         if done.error:
             state = f"all hosts run {release}; rollback to an older release is refused from now on"
-            raise _failed(
-                done.error, release, f"{state}, since some of the migrations may have run"
-            )
+            state += ", since some of the migrations may have run"
+            raise done.error.for_people(state, again)
         report(Event("done", release=release, text="contract migrations have run"))
     finally:
         crew.stop()
         lease.give_back(crew, None)
-
-
-def _failed(error: HostError, release: str, state: str) -> BacklineError:
-    return BacklineError(
-        f"{error.host}: {error.message}",
-        hosts=[error.host],
-        state=state,
-        hint=error.hint or f"try again: fab deploy.contract --release {release}",
-    )

@@ -218,13 +218,8 @@ def _run(job: str, env: str, json: bool, dry_run: bool, yes: int, message: str) 
         try:
             ended = backups.run(hosts, keeper, job, operator.clock(), say, run.who)
         except HostError as error:
-            raise BacklineError(
-                error.message,
-                hosts=[keeper],
-                state="what was started goes on; fab db.status tells how it went",
-                hint=error.hint,
-                exit_code=error.ends_with,
-            ) from None
+            state = "what was started goes on; fab db.status tells how it went"
+            raise error.for_people(state) from None
         except KeyboardInterrupt:
             raise BacklineError(
                 "interrupted: nobody follows it any more",

@@ -29,7 +29,6 @@ from backline.tasks.operator import (
 if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.operations.database.judge import Plan
-    from backline.transport.port import HostError
 
 APP_GROUPS = ("streaming", "worker")
 """Hosts with a proxy that follows the database (playbooks/streaming.yml, worker.yml)."""
@@ -192,7 +191,7 @@ def failover(
         try:
             answer = hosts.call(host, "database", {**_who(message), **fields}, deadline=100.0)
         except HostError as error:
-            raise _of_host(error, "fab db.status shows who leads") from None
+            raise error.for_people("fab db.status shows who leads") from None
     text = f"{answer['leader']} leads after {answer['seconds']:.1f} s"
     tell("ended", text, {"leader": answer["leader"], "seconds": answer["seconds"]})
 
@@ -266,7 +265,7 @@ def psql(
             )
         except HostError as error:
             kept = "nothing of a statement that fails is kept"
-            raise _of_host(error, error.state(kept) if write else kept) from None
+            raise error.for_people(error.state(kept) if write else kept) from None
     if json:
         found = {"role": answer["role"], "member": name, "output": answer["output"]}
         console.line({"schema_version": 1, "event": "answer", **found, "cut": answer["cut"]})
@@ -338,16 +337,6 @@ def _asked(view: Any, write: bool) -> str:
 
 def _who(message: str) -> dict[str, Any]:
     return new_run("database", message).who
-
-
-def _of_host(error: HostError, state: str) -> BacklineError:
-    return BacklineError(
-        error.message,
-        hosts=[error.host],
-        state=state,
-        hint=error.hint,
-        exit_code=error.ends_with,
-    )
 
 
 collection = Collection("db")

@@ -336,13 +336,8 @@ def _told(state: str = "nothing was changed", change: bool = False) -> Iterator[
     try:
         yield
     except HostError as error:
-        raise BacklineError(
-            error.message,
-            hosts=[error.host],
-            state=error.state(state) if change else state,
-            hint=error.hint or "fab db.status",
-            exit_code=error.ends_with,
-        ) from None
+        found = error.state(state) if change else state
+        raise error.for_people(found, "fab db.status") from None
 
 
 def _check(limit: int) -> None:

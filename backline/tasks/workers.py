@@ -254,12 +254,9 @@ def _narrated(run: Run, chosen: list[str], as_json: bool) -> Iterator[Report]:
                 exit_code=Exit.INTERRUPTED,
             ) from None
         except HostError as error:
-            raise BacklineError(
-                f"{error.host}: {error.message}",
-                hosts=[error.host],
-                state="hosts after it were not touched; its own number is kept",
-                hint="fab workers.status; the same command again goes on",
-                exit_code=error.ends_with,
+            raise error.for_people(
+                "hosts after it were not touched; its own number is kept",
+                "fab workers.status; the same command again goes on",
             ) from None
 
 

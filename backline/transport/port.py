@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Generic, Protocol, TypeVar
 
-from backline.errors import Exit
+from backline.errors import BacklineError, Exit
 
 Answer = dict[str, Any]
 T = TypeVar("T")
@@ -71,6 +71,17 @@ class HostError(Exception):
         answer is lost."""
         lost = self.sent if isinstance(self, Unreachable) else self.code == "no_answer"
         return f"what {self.host} did of it is not known" if lost else known
+
+    def for_people(self, state: str, hint: str = "") -> BacklineError:
+        """The error of a task that ends for this. `state`: what state things are in now; `hint`: what to
+        do next, unless the host says it itself."""
+        return BacklineError(
+            self.message,
+            hosts=[self.host],
+            state=state,
+            hint=self.hint or hint,
+            exit_code=self.ends_with,
+        )
 
 
 class Unreachable(HostError):

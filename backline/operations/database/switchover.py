@@ -109,13 +109,8 @@ class Switchover:
         except Unreachable as error:
             return self._found_out(error)
         except HostError as error:
-            raise BacklineError(
-                error.message,
-                hosts=[plan.leader_host],
-                state="proxies are released; `fab db.status` shows who leads",
-                hint=error.hint,
-                exit_code=error.ends_with,
-            ) from None
+            state = "proxies are released; `fab db.status` shows who leads"
+            raise error.for_people(state) from None
         ended = Ended(str(answer["leader"]), answer["seconds"])
         if ended.leader != plan.candidate:
             ended.warnings.append(f"{ended.leader} leads, not {plan.candidate}: Patroni chose it")
