@@ -111,6 +111,9 @@ def test_what_dies_over_and_over_is_restarted_and_a_name_that_nobody_knows_is_re
     try:
         until("it has died", 20, lambda: fleet.on(host, state).out.strip() == "activating")
         fleet.on(host, f"sudo touch /run/{unit}")
+        rehearsed = fab(fleet, *words, "--dry-run").last
+        assert rehearsed["hosts"][host]["changed"] == 1, "what would change is counted"
+        assert fleet.on(host, state).out.strip() == "activating"
         fab(fleet, *words)
         assert fleet.on(host, state).out.strip() == "active"
         fleet.on(host, f"sudo rm /run/{unit} && sudo systemctl kill {unit}")
