@@ -107,7 +107,7 @@ def test_a_host_that_was_broken_into_is_replaced(
         page.rest("7")
     assert release_of(fleet) == release and host in live(fleet)
     assert not gets_in(fleet, key, host)
-    page.next("It is over when", ends=(intact,))
+    page.next("It is over when", ends=(0, intact))
     page.rest("It is over when")
     page.rest("Write down")
     serves(fleet)
