@@ -48,7 +48,7 @@ def _watched(words: Sequence[str]) -> Answer:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, f"{shlex.join(words)}\n{out[-2000:]}\n{err[-2000:]}"
+    assert process.returncode == 0, f"{shlex.join(words)}\n{out[-2000:]}\n{err[-2000:]}"
     return Answer(process.returncode, out, err)
 
 
