@@ -87,7 +87,8 @@ DATABASES = {
         "DISABLE_SERVER_SIDE_CURSORS": True,
         "OPTIONS": {
             "target_session_attrs": "read-write" if len(_environment.database_hosts) > 1 else "any",
-            "connect_timeout": 2,
+            # Who connects while a leader hands over is answered when the other one leads: seconds later.
+            "connect_timeout": 10,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from celery import Celery
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 
 from jukebox import broker, health
@@ -123,6 +123,16 @@ class TestReady:
         assert checks["database"] == "ok"
         assert checks["broker"].startswith(("unreachable", "no answer"))
         assert "secret-word" not in answer.text
+
+    def test_who_connects_during_a_switchover_waits_for_its_end(
+        self, database_at: Callable[[int], None], silent_port: int
+    ) -> None:
+        """As PgBouncer does, which answers once the other database leads: 5 s later at worst."""
+        database_at(silent_port)
+        began = time.monotonic()
+        with pytest.raises(OperationalError, match="timeout"):
+            health.ask_database()
+        assert time.monotonic() - began > 5
 
     def test_ready_again_after_an_outage(
         self, socket_client: Client, monkeypatch: pytest.MonkeyPatch
