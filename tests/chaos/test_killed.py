@@ -171,6 +171,10 @@ def test_a_switchover_undoes_by_itself_what_it_held(fleet: Fleet, how: str) -> N
     def members() -> list[dict[str, Any]]:
         return [m for m in fab(fleet, "db.status", expect=None).lines if m["event"] == "member"]
 
+    def whole() -> bool:
+        return fab(fleet, "db.status", expect=None).code == 0
+
+    until("the cluster is whole", 120, whole, every=3)  # the one before switched over, too
     cut_off(fleet, how, ("db.switchover", "--linger", "5"), lambda: held(users[0]))
     nothing_left(fleet, 100)  # who hands over does so to its end
     until("no proxy is held", 200, lambda: not any(held(host) for host in users), every=3)
@@ -179,12 +183,7 @@ def test_a_switchover_undoes_by_itself_what_it_held(fleet: Fleet, how: str) -> N
         not m["pgbouncer"].get("paused") and not m["pgbouncer"].get("following") for m in members()
     ), every=5)  # fmt: skip
     assert poolers and sum(m["role"] in ("leader", "primary") for m in members()) == 1
-    until(
-        "the cluster is whole again",
-        120,
-        lambda: fab(fleet, "db.status", expect=None).code == 0,
-        every=3,
-    )
+    until("the cluster is whole again", 120, whole, every=3)
     fab(fleet, "db.switchover", "--linger", "5")
 
 
