@@ -8,6 +8,9 @@ import time
 import urllib.request
 from collections.abc import Iterable
 
+import pytest
+
+from tests.chaos.ending import no_dead_letters
 from tests.chaos.started import at, switched_on
 from tests.chaos.test_services import fab, until
 from tests.data import cluster
@@ -15,6 +18,11 @@ from tests.live import Fleet
 
 SIZE = "full"
 BACK_S = 60.0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def letters(fleet: Fleet) -> None:
+    no_dead_letters(fleet)
 
 
 def boots(fleet: Fleet, hosts: Iterable[str]) -> dict[str, str]:
