@@ -73,8 +73,10 @@ def carry_out(
         ask = reach.change(hosts[0], "migrate", fields, SECONDS)
         done = crew.run({hosts[0]: reach.patient(ask, "migrate", release)})[hosts[0]]
         if done.error:
-            state = f"all hosts run {release}; rollback to an older release is refused from now on"
-            state += ", since some of the migrations may have run"
+            state = (
+                f"all hosts run {release}; rollback to an older release is refused from now on, "
+                "since some of the migrations may have run"
+            )
             raise done.error.for_people(state, again)
         report(Event("done", release=release, text="contract migrations have run"))
     finally:
