@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backline import wording
 from backline.errors import BacklineError
-from backline.lab.machine import HOST_OPTIONS, Say, exists, podman
+from backline.lab.machine import HOST_OPTIONS, Say, exists, podman, remove
 from backline.lab.secrets import ssh_key
 from backline.lab.topology import LabHost, Topology
 
@@ -85,7 +85,7 @@ def down(env: str, say: Say) -> int:
     names = [f"backline-{env}-{host}" for host in states(env)]
     if names:
         say(f"removing {wording.hosts(len(names))}")
-        podman("rm", "--force", "--volumes", "--time", "5", *names)
+        remove(*names, grace=5)
     if exists("network", f"backline-{env}"):
         podman("network", "rm", f"backline-{env}")
     return len(names)

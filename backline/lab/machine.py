@@ -219,6 +219,24 @@ def podman(*words: str, data: bytes | None = None, timeout: float = 300) -> str:
     return done.stdout.decode(errors="replace")
 
 
+def remove(*containers: str, grace: int = 0, tries: int = 4) -> None:
+    """Removes containers and their volumes, running or not; `grace` s pass before they are killed.
+
+    podman gives a killed container five seconds and then fails, though on a busy machine its last
+    process dies a moment later: so it is asked again, `tries` times in all.
+    """
+    while True:
+        tries -= 1
+        try:
+            podman("rm", "--force", "--ignore", "--volumes", "--time", str(grace), *containers)
+        except BacklineError:
+            if tries <= 0:
+                raise
+            time.sleep(2)
+        else:
+            return
+
+
 def _advice(text: str) -> str:
     if "no space left" in text.lower():
         free = shutil.disk_usage("/").free // 2**20

@@ -14,7 +14,7 @@ import yaml
 
 from backline.lab import files
 from backline.lab.fleet import host_key
-from backline.lab.machine import podman
+from backline.lab.machine import podman, remove
 from backline.lab.secrets import ssh_key
 from tests.chaos import expired
 from tests.chaos.ending import SONG, live_somewhere, logs_in, release_here, release_of, serves, tidy
@@ -129,7 +129,7 @@ def _build_anew(fleet: Fleet, host: str) -> None:
     """From an empty disk, with another key, and back in hosts.yml; nobody has looked at the key yet."""
     known = files.INVENTORY / fleet.env / "known_hosts"
     without = known.read_text(encoding="utf-8")
-    podman("rm", "--force", "--volumes", "--time", "0", fleet.container(host))
+    remove(fleet.container(host))
     key = host_key(fleet.folder, host)
     for path in (key, key.with_name(f"{key.name}.pub")):
         path.unlink()

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from backline.lab import files
-from backline.lab.machine import podman
+from backline.lab.machine import remove
 from tests import documented, reading
 from tests.chaos.conftest import _deploy
 from tests.data import cluster
@@ -69,7 +69,7 @@ def test_a_database_of_one_grows_to_three(one: Fleet) -> None:
 def test_a_dead_host_is_replaced(one: Fleet) -> None:
     with Trial(one, "a dead host replaced") as trial:
         victim = cluster.standby(one)
-        podman("rm", "--force", "--volumes", "--time", "0", one.container(victim))
+        remove(one.container(victim))
         trial.back(60)
         run("inv", "lab.up", "--env", ENV, "--size", "data")
         # Built anew under its old name and address: the inventory stays as it is.

@@ -165,3 +165,26 @@ def test_inventory_names_pinned_keys_for_every_host(
     assert files.load("lab-unit") == state
     files.forget("lab-unit")
     assert not place.exists() and files.load("lab-unit") is None
+
+
+def test_a_host_slow_to_die_is_removed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """podman gives a killed container five seconds, and fails when its last process takes longer."""
+    asked = tmp_path / "asked"
+    (tmp_path / "podman").write_text(
+        f'#!/bin/sh\necho "$@" >> {asked}\n'
+        f'[ "$(wc -l < {asked})" -ge "$(cat {tmp_path}/needed)" ] && exit 0\n'
+        'echo "Error: given PID did not die within timeout" >&2; exit 125\n'
+    )
+    (tmp_path / "podman").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(machine.time, "sleep", lambda _: None)
+    (tmp_path / "needed").write_text("3")
+    machine.remove("one", "two", grace=5)
+    asks = asked.read_text().splitlines()
+    assert asks == ["rm --force --ignore --volumes --time 5 one two"] * 3
+    (tmp_path / "needed").write_text("99")
+    with pytest.raises(BacklineError, match="did not die within timeout"):
+        machine.remove("one", tries=2)
+    assert len(asked.read_text().splitlines()) == 5
