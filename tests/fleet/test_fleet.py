@@ -96,6 +96,16 @@ def test_no_unit_has_failed(fleet: Fleet) -> None:
         assert fleet.on(host, "systemctl --failed --no-legend --plain").out == ""
 
 
+def test_a_proxy_s_checks_are_no_line_in_a_database_s_journal(fleet: Fleet) -> None:
+    """Sixteen seconds: PgBouncer tells of a client that never signs in after fifteen."""
+    began = float(fleet.on("db1", "date +%s.%N").out)
+    time.sleep(16)
+    stats = fleet.on("stream1", "curl --silent 'http://127.0.0.1:8405/stats;csv'").out
+    assert re.search(r"^primary,db1,.*,UP,.*,L7OK,", stats, re.M), stats
+    journal = fleet.on("db1", f"journalctl --unit pgbouncer --output cat --since @{began}").out
+    assert "handshake" not in journal and "login_timeout" not in journal, journal
+
+
 def test_deploy(fleet: Fleet, releases: dict[str, str]) -> None:
     releases["first"] = build("1.0.0")
     run("fab", "deploy", "--env", ENV, "--release", releases["first"], "--yes", "3")

@@ -35,8 +35,8 @@ def test_pgbouncer_has_to_answer_and_patroni_to_say_so(backend: str, question: s
     checks = [line for line in lines if line.startswith("tcp-check")]
     assert checks == [
         "tcp-check connect port 6432",
-        "tcp-check send-binary 0000000804d2162f",
-        "tcp-check expect binary 53",
+        "tcp-check send-binary 0000000804d21630",
+        "tcp-check expect binary 4e",
         "tcp-check connect port 8008 ssl",
         rf'tcp-check send "OPTIONS {question} HTTP/1.0\r\n\r\n"',
         'tcp-check expect string " 200 OK"',
