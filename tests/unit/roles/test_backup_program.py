@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from backline_backup import (
@@ -75,7 +76,7 @@ def test_labels_are_escaped_and_every_metric_has_a_help_text() -> None:
 
 def test_a_repository_that_cannot_be_read_is_told_of_and_takes_no_numbers_along() -> None:
     told = textfile.render(
-        metrics.samples("main", None, [result("full", False, 50)], 60), metrics.HELP
+        metrics.samples("main", None, {"full": result("full", False, 50)}, 5, 60), metrics.HELP
     )
     assert 'backline_backup_readable{stanza="main"} 0\n' in told
     assert 'backline_backup_job_success{stanza="main",job_name="full"} 0\n' in told
@@ -84,7 +85,7 @@ def test_a_repository_that_cannot_be_read_is_told_of_and_takes_no_numbers_along(
 
 def test_a_repository_without_a_backup_has_an_infinitely_old_one() -> None:
     told = textfile.render(
-        metrics.samples("main", pgbackrest.Info((), "", ""), [], 60), metrics.HELP
+        metrics.samples("main", pgbackrest.Info((), "", ""), {}, 5, 60), metrics.HELP
     )
     for kind in ("any", "full"):
         wanted = f'backline_backup_newest_timestamp_seconds{{stanza="main",type="{kind}"}} 0\n'
@@ -95,16 +96,34 @@ def test_a_differential_backup_does_not_pass_for_a_full_one() -> None:
     full = pgbackrest.Backup("f", "full", 1, 10, "", "", 100, 5, False)
     diff = pgbackrest.Backup("d", "diff", 1, 20, "", "", 100, 2, False)
     info = pgbackrest.Info((full, diff), "", "")
-    told = textfile.render(metrics.samples("main", info, [], 60), metrics.HELP)
+    told = textfile.render(metrics.samples("main", info, {}, 5, 60), metrics.HELP)
     assert 'seconds{stanza="main",type="any"} 20\n' in told
     assert 'seconds{stanza="main",type="full"} 10\n' in told
     assert "backline_backup_stored_bytes{" in told and " 7\n" in told
 
 
+def test_a_job_that_never_ran_is_waited_for_since_somebody_looked(tmp_path: Path) -> None:
+    since = state.since(tmp_path)
+    assert since == state.since(tmp_path) and abs(since - time.time()) < 60
+    told = textfile.render(metrics.samples("main", None, {"drill": None}, since, 60), metrics.HELP)
+    wanted = "backline_backup_job_success_timestamp_seconds"
+    assert f'{wanted}{{stanza="main",job_name="drill"}} {since}\n' in told
+    assert "backline_backup_job_success{" not in told
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_drill_that_is_switched_off_is_not_told_of(tmp_path: Path, wanted: bool) -> None:
+    state.write(tmp_path, result("drill", True, 50))
+    drill = object() if wanted else None
+    metrics.write(SimpleNamespace(stanza="main", state_dir=tmp_path, drill=drill))
+    told = (tmp_path / "backup.prom").read_text()
+    assert ('job_name="drill"' in told) == wanted and 'job_name="check"' in told
+
+
 def test_a_drill_tells_what_it_compared_and_how_long_its_phases_took() -> None:
     details = {"tables": 3, "seconds": {"restore": 1.5}}
     told = textfile.render(
-        metrics.samples("main", None, [result("drill", True, 50, details=details)], 60),
+        metrics.samples("main", None, {"drill": result("drill", True, 50, details=details)}, 5, 60),
         metrics.HELP,
     )
     assert 'backline_backup_drill_tables{stanza="main"} 3\n' in told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from . import repository, state, textfile
 from .errors import BackupError
@@ -19,7 +19,7 @@ HELP = {
     "backline_backup_stored_bytes": "Size of the backups as they are stored.",
     "backline_backup_job_success": "Whether the job's last run was good.",
     "backline_backup_job_timestamp_seconds": "When the job's last run ended.",
-    "backline_backup_job_success_timestamp_seconds": "When the job's last good run ended; 0 for never.",
+    "backline_backup_job_success_timestamp_seconds": "When the last good run ended; 0: never good.",
     "backline_backup_job_seconds": "How long the job's last run took.",
     "backline_backup_drill_seconds": "How long each phase of the last drill took.",
     "backline_backup_drill_tables": "Tables whose rows the last drill compared with the leader's.",
@@ -34,22 +34,32 @@ def write(settings: Settings) -> None:
     except (BackupError, OSError) as error:
         print(f"the repository cannot be read: {error}", flush=True)
         info = None
-    results = [state.read(settings.state_dir, job) for job in state.JOBS]
-    known = [result for result in results if result]
-    told = textfile.render(samples(settings.stanza, info, known, time.time()), HELP)
+    jobs = [job for job in state.JOBS if job != "drill" or settings.drill]
+    results = {job: state.read(settings.state_dir, job) for job in jobs}
+    since = state.since(settings.state_dir)
+    told = textfile.render(samples(settings.stanza, info, results, since, time.time()), HELP)
     state.replace(settings.state_dir / "backup.prom", told)
 
 
 def samples(
-    stanza: str, info: Info | None, results: list[state.Result], now: float
+    stanza: str,
+    info: Info | None,
+    results: Mapping[str, state.Result | None],
+    since: float,
+    now: float,
 ) -> Iterator[Sample]:
+    """Of each job in `results`; one that never ran counts as good at `since`, and is old one day."""
     labels = {"stanza": stanza}
     yield "backline_backup_told_timestamp_seconds", labels, now
     yield "backline_backup_readable", labels, int(info is not None)
     if info is not None:
         yield from _backups(info, labels)
-    for result in results:
-        yield from _job(result, labels)
+    for job, result in results.items():
+        if result:
+            yield from _job(result, labels)
+        else:
+            own = {**labels, "job_name": job}
+            yield "backline_backup_job_success_timestamp_seconds", own, since
 
 
 def _backups(info: Info, labels: dict[str, str]) -> Iterator[Sample]:

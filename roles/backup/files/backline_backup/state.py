@@ -53,6 +53,14 @@ def read(folder: Path, job: str) -> Result | None:
         return None
 
 
+def since(folder: Path) -> float:
+    """When somebody first looked here, in seconds since the epoch: jobs are due from then on."""
+    kept = folder / "since"
+    if not kept.exists():
+        replace(kept, "What jobs are waited for since then: this file's time.\n")
+    return kept.stat().st_mtime
+
+
 def replace(path: Path, text: str) -> None:
     """The file has all of the new text, or all of the old; anybody may read it."""
     partial = path.with_name(f"{path.name}.partial")

@@ -38,8 +38,21 @@ def test_the_host_and_its_units_are_told_of(host):
     told = scrape(host, 9100)
     assert 'node_systemd_unit_state{name="nginx.service",state="active"' in told
     assert "node_memory_MemAvailable_bytes" in told and "node_cpu_seconds_total" in told
-    assert "node_filesystem_avail_bytes{" in told and 'mountpoint="/"' in told
+    assert re.search(r'^node_filesystem_avail_bytes\{.*mountpoint="/"\} [1-9]', told, re.M)
     assert "node_textfile_scrape_error 0" in told
+
+
+def test_it_can_tell_what_it_is_asked(host):
+    told = scrape(host, 9100)
+    answers = re.findall(r'^node_scrape_collector_success\{collector="(\w+)"\} (\d)', told, re.M)
+    assert len(answers) > 10 and {good for _, good in answers} == {"1"}, answers
+
+
+def test_file_systems_are_the_host_s_not_those_of_its_sandbox(host):
+    """In there everything is read-only, and what is read-only never fills up."""
+    told = scrape(host, 9100)
+    mounts = set(re.findall(r'^node_filesystem_readonly\{.*mountpoint="([^"]+)"\} 0', told, re.M))
+    assert "/" in mounts and not mounts & {"/home", "/root", "/var/tmp"}, told
 
 
 def test_nginx_is_told_of(host):
