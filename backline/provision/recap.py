@@ -70,6 +70,8 @@ class Recap:
             self.task = _task(data)
         elif kind == "playbook_on_stats":
             self._settle(data.get("changed") or {})
+            if "dark" in data:
+                self._forgive(data["dark"] or {})
             self.ended = True
         elif kind == "runner_on_start" and data.get("host"):
             self._count(data).task = _task(data)
@@ -86,6 +88,14 @@ class Recap:
                 self.changes.setdefault(
                     HIDDEN, Change("tasks that handle secrets", "")
                 ).hosts.append(host)
+
+    def _forgive(self, dark: Mapping[str, int]) -> None:
+        """Drops what Ansible went on without, such as a helper that is dead: only its totals tell that
+        a loss was ignored."""
+        for trouble in [t for t in self.troubles if t.unreachable and t.host not in dark]:
+            self.troubles.remove(trouble)
+            count = self.hosts[trouble.host]
+            count.unreachable, count.ok = count.unreachable - 1, count.ok + 1
 
     def _count(self, data: Mapping[str, Any]) -> HostCount:
         return self.hosts.setdefault(str(data["host"]), HostCount())

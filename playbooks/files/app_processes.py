@@ -5,8 +5,10 @@ ACTION is stop-workers, start, restart, forget or check.
 `restart` also takes releases that are kept warm, so that all of them read their settings again.
 `forget` has systemd forget that any of them failed: it has given them up, and would refuse to start them.
 `stop-workers` lets worker pools finish their jobs and stops them; `start` starts whatever is live and
-does not run; start, restart and check end when all of it is healthy. A host without the app, or
-without a release yet, has nothing to do. Standard library only: it runs on the host.
+does not run; start, restart and check end when all of it is healthy. Pools that rested before
+stop-workers, since somebody stopped them or a deploy left the host behind, rest on, unless it boots.
+A host without the app, or without a release yet, has nothing to do. Standard library only: it runs on
+the host.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+
+FLAG = Path("/run/backline/drain")
+RESTING = Path("/run/backline/resting")  # gone with a reboot, which starts pools anyway
 
 
 def hostctl(verb: str, **fields: object) -> dict:
@@ -33,8 +38,8 @@ def hostctl(verb: str, **fields: object) -> dict:
     return answer
 
 
-def units(app: str) -> list[dict[str, str]]:
-    """What is live here: [{process, kind, release, unit}]."""
+def units(app: str) -> list[dict]:
+    """What is live here: [{process, kind, release, unit, rests}]."""
     if not Path(f"/etc/backline/apps/{app}/app.json").exists():
         return []
     found = []
@@ -48,9 +53,26 @@ def units(app: str) -> list[dict[str, str]]:
                     "kind": process["kind"],
                     "release": process["live"],
                     "unit": unit.replace("@.service", f"@{process['live']}.service"),
+                    # One that failed is told of as well, and one that is about to start.
+                    "rests": not any(
+                        one["release"] == process["live"] and one["active"] != "deactivating"
+                        for one in process["instances"]
+                    ),
                 }
             )
     return found
+
+
+def resting() -> dict:
+    return json.loads(RESTING.read_text()) if RESTING.exists() else {"drained": "", "pools": []}
+
+
+def remember(pools: list[dict]) -> None:
+    """Writes down which pools rest. Where a run of the same drain ended half way, only what rested then."""
+    drained, rest = FLAG.read_text(), {pool["process"] for pool in pools if pool["rests"]}
+    if RESTING.exists() and resting()["drained"] == drained:
+        rest &= set(resting()["pools"])
+    RESTING.write_text(json.dumps({"drained": drained, "pools": sorted(rest)}))
 
 
 def main(action: str, app: str, seconds: str) -> list[str]:
@@ -59,8 +81,10 @@ def main(action: str, app: str, seconds: str) -> list[str]:
         mine = [entry for entry in mine if entry["kind"] != "http"]
         # Stops one after the other would add up their patience.
         if mine:
+            remember(mine)
             subprocess.run(["systemctl", "stop", *(entry["unit"] for entry in mine)], check=True)
         return [entry["unit"] for entry in mine]
+    mine = [entry for entry in mine if entry["process"] not in resting()["pools"]]
     # The instances of all releases.
     names = [entry["unit"].partition("@")[0] + "@*.service" for entry in mine]
     if action == "forget":
@@ -82,6 +106,7 @@ def main(action: str, app: str, seconds: str) -> list[str]:
             interval=1,
             deadline=float(seconds),
         )
+    RESTING.unlink(missing_ok=True)
     return [entry["unit"] for entry in mine]
 
 

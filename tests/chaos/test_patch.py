@@ -112,6 +112,8 @@ def test_a_host_that_waits_for_a_reboot_boots_when_its_downloads_are_over(
     path, content = song
     host = fleet.hosts("streaming")[-1]
     fleet.on(host, "sudo touch /run/reboot-required")
+    told = fleet.playbook("patch", "-e", f"patch_hosts={host}", "--check").out
+    assert "rebooted" in told and "by lists of apt that are" in told, told[-3000:]
     listener = fleet.listener()
     length = 40 * SLOW
     downloads = Downloads(listener, path, content, count=COUNT, length=length, rate=SLOW).start()

@@ -50,6 +50,13 @@ def secrets(fleet: Fleet) -> dict[str, str]:
     return known
 
 
+def left_by_rotation(fleet: Fleet) -> list[str]:
+    """The hosts of the application that it is not over for."""
+    looks = "test -e /var/lib/backline/rotation || test -e /run/backline/drain"
+    hosts = [*fleet.hosts("streaming"), *fleet.hosts("worker")]
+    return [host for host in hosts if fleet.on(host, looks, expect=None).code == 0]
+
+
 def test_secrets_are_rotated_without_a_failed_request(fleet: Fleet) -> None:
     listener = fleet.listener()
     before = secrets(fleet)
@@ -73,6 +80,7 @@ def test_secrets_are_rotated_without_a_failed_request(fleet: Fleet) -> None:
     told = fleet.on(host, "sudo cat /etc/jukebox/jukebox.env").out
     assert after["vault_jukebox_database_password"] in told
     assert before["vault_jukebox_database_password"] not in told
+    assert left_by_rotation(fleet) == []
     status, _, kind = listener.get(SONG)
     assert (status, kind) == (200, CATALOGUE[0]["mime"]), "a listener was signed out"
 
@@ -90,3 +98,16 @@ def test_a_second_run_finds_nothing_to_rotate(fleet: Fleet) -> None:
     answer = fleet.playbook("rotate_secrets")
     assert "nothing to rotate" in answer.out
     assert "rotation_queue" not in answer.out.split("PLAY RECAP")[1]
+
+
+def test_a_run_that_was_cut_off_at_the_last_host_is_brought_to_its_end(fleet: Fleet) -> None:
+    """Every host has its new values by then: what is left is a drained host, bridge users, the proof."""
+    last = fleet.hosts("streaming")[-1]
+    mark = "echo rotate-cut-off | sudo tee /var/lib/backline/rotation /run/backline/drain"
+    fleet.on(last, mark)
+    answer = fleet.playbook("rotate_secrets", timeout=2400)
+    assert "nothing to rotate" not in answer.out
+    assert left_by_rotation(fleet) == []
+    query = "select count(*) from pg_roles where rolname like '%_rotation'"
+    host = fleet.hosts("database")[0]
+    assert fleet.on(host, f'sudo psql -U postgres -Atc "{query}"').out.split() == ["0"]

@@ -133,8 +133,29 @@ def test_workers_rest_and_start_again(fleet: Fleet) -> None:
         left = [line for line in fleet.on(worker, units).out.splitlines() if "web" not in line]
         assert left == []
         assert fab(fleet, "workers.status", expect=None).code == 1
+        fab(fleet, "restart", "--on", worker)
+        left = [line for line in fleet.on(worker, units).out.splitlines() if "web" not in line]
+        assert left == [], "a restart started what rests"
     finally:
         fab(fleet, "undrain", worker)
+    fab(fleet, "workers.status")
+
+
+def test_one_pool_rests_over_a_restart_of_the_others(fleet: Fleet) -> None:
+    worker = fleet.hosts("worker")[0]
+    rows = [
+        row for row in fab(fleet, "workers.status", "--on", worker).lines if row["event"] == "pool"
+    ]
+    pool = rows[0]["process"]
+    active = "systemctl list-units --plain --no-legend --state=active 'jukebox-*'"
+    fab(fleet, "workers.drain", worker, "--pool", pool)
+    before = sorted(line.split()[0] for line in fleet.on(worker, active).out.splitlines())
+    try:
+        fab(fleet, "restart", "--on", worker)
+        after = sorted(line.split()[0] for line in fleet.on(worker, active).out.splitlines())
+        assert after == before
+    finally:
+        fab(fleet, "workers.drain", worker, "--pool", pool, "--undo")
     fab(fleet, "workers.status")
 
 

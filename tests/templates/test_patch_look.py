@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
@@ -70,3 +71,39 @@ def test_what_has_failed_is_started_once_and_before_gentler_ways_are_tried() -> 
     rest = task("refresh.yml", "Restart what has no gentler way")
     proxies = rest["vars"]["__patch_haproxies"]
     assert said(rest["loop"], **facts, __patch_haproxies=proxies) == ["tor.service"]
+
+
+@pytest.mark.parametrize(
+    ("options", "groups", "restarted", "booted", "left"),
+    [
+        ({}, {"media": ["m1", "m2"]}, ["cron.service", "nginx.service"], True, False),
+        ({}, {"media": ["m1"]}, ["cron.service", "nginx.service"], False, True),
+        ({"patch_reboot": "never"}, {}, ["cron.service", "nginx.service"], False, True),
+        ({"patch_packages": False, "patch_reboot": "never"}, {}, ["nginx.service"], False, True),
+        ({"patch_reboot": "always"}, {"media": ["m1"]}, [*("cron.service", "nginx.service")], True, False),
+    ],
+)  # fmt: skip
+def test_a_rehearsal_tells_of_restarts_and_reboots_that_nobody_named(
+    options: dict[str, Any], groups: dict[str, Any], restarted: list[str], booted: bool, left: bool
+) -> None:
+    """They are what hurts: PostgreSQL that runs an old library, a kernel that waits."""
+    facts: dict[str, Any] = {
+        "__patch_restart": ["nginx.service"],
+        "__patch_stale": {"stdout": '{"restart": ["cron.service"], "reboot": ["init.scope"]}'},
+        "__patch_reboot": {"stdout_lines": ["kernel 6.1.0-42"]},
+        "groups": groups,
+        "group_names": list(groups),
+        **options,
+    }
+    for name in ("restarted, and why", "Foresee whether"):
+        foresees = next(
+            one for one in yaml.safe_load((TASKS / "look.yml").read_text()) if name in one["name"]
+        )
+        assert foresees["when"] == "ansible_check_mode", "the run itself finds out"
+        for key, template in foresees["vars"].items():
+            facts[key] = said(template, **facts)
+        for key, template in foresees["ansible.builtin.set_fact"].items():
+            facts[key] = said(template, **facts)
+    assert facts["__patch_refreshed"] == restarted
+    assert (facts["__patch_rebooted"], facts["__patch_reboot_left"]) == (booted, left)
+    assert facts["__patch_reboot_why"] == "kernel 6.1.0-42"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,13 @@ def test_a_reboot_is_told_of_before_it_and_after_it(
 
 def test_a_restart_of_the_application_is_told_of() -> None:
     assert "restarted: the application" in summary(True, __patch_app=True, patch_reboot="never")
+
+
+def test_a_rehearsal_tells_what_comes_with_the_packages_and_how_old_its_news_are() -> None:
+    upgrades = [{"name": "postgresql-15", "old": "15.13", "new": "15.14"}]
+    lists = {"cache_update_time": time.time() - 26 * 3600}
+    line = summary(True, __patch_upgrades=upgrades, __patch_lists=lists, patch_reboot="never")
+    assert "what runs code of these packages" in line and "apt that are 26 h old" in line
+    assert "26 h old" in summary(True, __patch_work=False, __patch_lists=lists)
+    done = summary(False, __patch_upgrades=upgrades, __patch_lists=lists)
+    assert "code of these" not in done and "h old" not in done

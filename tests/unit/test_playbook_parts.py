@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -377,6 +378,82 @@ def test_an_application_that_systemd_gave_up_is_forgotten_and_then_started(
         ["systemctl", "start", "jukebox-web@R.service"],
         ["check"],
     ]
+
+
+class Pools:
+    """A worker host of which systemd and hostctl tell; `active`: its pools, `failed` or `active`."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, folder: Path, active: dict[str, str]
+    ) -> None:
+        self.active = active
+        self.flag = folder / "drain"
+        monkeypatch.setattr(PROCESSES, "FLAG", self.flag)
+        monkeypatch.setattr(PROCESSES, "RESTING", folder / "resting")
+        monkeypatch.setattr(PROCESSES, "Path", self.path)
+        monkeypatch.setattr(PROCESSES, "hostctl", self.hostctl)
+        monkeypatch.setattr(PROCESSES.subprocess, "run", self.systemctl)
+        for name in ("app", *("processes/" + pool for pool in active)):
+            place = self.path(f"/etc/backline/apps/jukebox/{name}.json")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(json.dumps({"unit": f"{place.stem}@.service"}))
+
+    def path(self, name: str) -> Path:
+        return self.flag.parent / name.lstrip("/")
+
+    def hostctl(self, verb: str, **fields: Any) -> Any:
+        if verb == "check":
+            assert self.active[fields["process"]] == "active"
+        processes = {
+            pool: {
+                "kind": "worker",
+                "live": "R",
+                "instances": [{"release": "R", "active": state}] if state != "inactive" else [],
+            }
+            for pool, state in self.active.items()
+        }
+        return {"processes": processes}
+
+    def systemctl(self, argv: list[str], check: bool) -> None:
+        states = {"start": "active", "stop": "inactive"}
+        for unit in argv[2:]:
+            pool = unit.partition("@")[0]
+            self.active[pool] = states.get(argv[1], self.active[pool])
+
+
+@pytest.mark.parametrize("action", ["start", "restart"])
+@pytest.mark.parametrize("drained_by", ["patch-1", "drain-1", ""])
+def test_pools_that_rested_before_a_patch_rest_after_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, action: str, drained_by: str
+) -> None:
+    """Who stopped them does not matter: an operator, for the pool or the host, or a deploy."""
+    was = {"failed": "failed", "mails": "inactive", "plays": "active", "slow": "deactivating"}
+    host = Pools(monkeypatch, tmp_path, dict(was))
+    host.flag.write_text(drained_by)
+    PROCESSES.main("stop-workers", "jukebox", "0")
+    assert set(host.active.values()) == {"inactive"}
+    # A run that ended here, and the next one.
+    PROCESSES.main("stop-workers", "jukebox", "0")
+    PROCESSES.main(action, "jukebox", "60")
+    after = {"failed": "active", "mails": "inactive", "plays": "active", "slow": "inactive"}
+    assert host.active == after
+    assert not PROCESSES.RESTING.exists()
+
+
+def test_what_an_earlier_run_saw_resting_is_not_true_of_a_later_drain(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = Pools(monkeypatch, tmp_path, {"mails": "inactive", "plays": "active"})
+    host.flag.write_text("patch-1")
+    PROCESSES.main("stop-workers", "jukebox", "0")
+    host.active["mails"] = "active"  # as by a deploy, and then the same drain again
+    PROCESSES.main("stop-workers", "jukebox", "0")
+    assert PROCESSES.resting()["pools"] == []
+    host.active.update(mails="active", plays="inactive")  # undrained, and another pool put to rest
+    host.flag.write_text("patch-2")
+    PROCESSES.main("stop-workers", "jukebox", "0")
+    PROCESSES.main("start", "jukebox", "60")
+    assert host.active == {"mails": "active", "plays": "inactive"}
 
 
 def test_who_waits_for_downloads_ends_when_nobody_waits_for_it() -> None:

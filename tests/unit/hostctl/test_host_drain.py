@@ -78,6 +78,23 @@ def test_the_lease_of_anybody_else_is_respected(
     assert lab.ok("lease", action="show")["lease"]["run"] == FIRST
 
 
+def test_a_rotation_takes_up_what_the_one_before_it_left_and_nobody_elses(
+    lab: Lab, program: Any
+) -> None:
+    first, second, third = (f"rotate-20261126T23595{n}Z-00000{n}" for n in range(3))
+    on(program, first)
+    with pytest.raises(Refused, match="lease_held"):
+        on(program, second, BOB, first)
+    on(program, second, killed=first)
+    program.main("leave", "jukebox", second, "60", "patch", ANN, first)
+    facts = lab.ok("facts")
+    assert (facts["drained"], facts["drained_by"]) == (True, first)
+    assert lab.ok("lease", action="show")["lease"] is None
+    on(program, third, BOB)
+    program.main("off", "jukebox", third, "60", "patched", BOB)
+    assert lab.ok("facts")["drained"] is False
+
+
 def test_a_run_that_was_killed_half_way_into_the_drain_is_made_whole(
     lab: Lab, program: Any
 ) -> None:

@@ -44,6 +44,19 @@ def test_a_host_lost_in_the_middle_is_named_and_the_others_count_on() -> None:
     assert (recap.hosts["db1"].ok, recap.hosts["db2"].ok, recap.ended) == (2, 1, True)
 
 
+def test_a_helper_that_is_out_of_reach_and_ignored_makes_nobody_unreachable() -> None:
+    """Ansible tells of it as of any other, in the name of the host that asked; its totals know better."""
+    events = [
+        event("unreachable", "edge1", "Ask the others of its kind", res={"unreachable": True}),
+        event("unreachable", "edge3", "Gather", res={"msg": "Connection timed out"}),
+    ]
+    assert told(*events).unreachable() == ["edge1", "edge3"], "a run that was cut off has no totals"
+    recap = told(*events, {"event": "playbook_on_stats", "event_data": {"dark": {"edge3": 1}}})
+    assert recap.unreachable() == ["edge3"]
+    assert (recap.hosts["edge1"].unreachable, recap.hosts["edge1"].ok) == (0, 1)
+    assert recap.hosts["edge3"].unreachable == 1
+
+
 def test_a_failure_of_one_item_tells_its_reason() -> None:
     items = [{"changed": True}, {"failed": True, "msg": "no such group"}]
     recap = told(event("failed", "db1", "Users", res={"msg": "Some failed", "results": items}))
