@@ -46,7 +46,7 @@ class Journals:
         Whoever stops reading early must close the generator: then the hosts are let go.
         """
         self.wanted.check()
-        self._hosts, self._feeds = list(hosts), Feeds(hosts)
+        self._hosts, self._feeds = list(hosts), Feeds(hosts, self.wanted.backward)
         self._hands = self.fleet.hands()
         try:
             self._begin()
@@ -107,7 +107,7 @@ class Journals:
 
     def _next(self, heap: list[tuple[int, int, Entry]], number: int) -> None:
         """Puts the next line of a host on the heap; waits for it, but not for ever."""
-        host, began = self._hosts[number], self.clock.monotonic()
+        host, began, held = self._hosts[number], self.clock.monotonic(), 0
         while not self._feeds.ended(host):
             entry = self._feeds.head(host)
             if entry:
@@ -115,12 +115,13 @@ class Journals:
                 return
             self._feeds.wait(host, BEAT)
             self._collect()
+            if self._feeds.held(host) > held:
+                began, held = self.clock.monotonic(), self._feeds.held(host)
             if self.clock.monotonic() - began > self.wanted.silence:
                 why = f"no line within {self.wanted.silence:g} s"
                 self._trouble(HostError(host, why, code="deadline"))
                 self._feeds.end(host)
                 self.fleet.let_go(host)
-                return
 
     def _as_they_come(self) -> Iterator[Entry]:
         """Lines that came a moment ago, the older ones first."""
