@@ -53,19 +53,20 @@ class Wanted:
         lines that fit a time or a text."""
         return bool(self.lines and not self.follow and (self.since or self.until or self.grep))
 
-    def command(self, after: str = "") -> str:
+    def command(self, after: str = "", later: float = 0.0) -> str:
         """What a host is asked, as one string for `sh -c`. `after`: the cursor of the last line that
-        was had of it, to go on there."""
+        was had of it, to go on there; `later`: where none was had, the time to go on from."""
         self.check()
+        since = f"@{later:.0f}" if later else _moment(self.since)
         words = ["journalctl", "--output=json", "--all", "--no-pager", f"--output-fields={FIELDS}"]
         words += [f"--unit={unit}" for unit in self.units]
         for flag, value in (
             ("after-cursor", after),
-            ("since", "" if after else _moment(self.since)),
+            ("since", "" if after else since),
             ("until", _moment(self.until)),
             ("grep", self.grep),
             ("priority", self.priority),
-            ("lines", "all" if after else self._newest()),
+            ("lines", "all" if after or later else self._newest()),
         ):
             words += [f"--{flag}={value}"] if value else []
         words += ["--follow"] if self.follow else []

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable
 
 import pytest
 
 from backline.errors import BacklineError
+from backline.operations.logs import merge
 from backline.operations.logs.merge import Journals
 from backline.operations.logs.wanted import Wanted
 from backline.transport import pool
 from backline.transport.clock import SystemClock
-from backline.transport.port import Hands, Heard, Reply
+from backline.transport.port import DeadlinePassed, Hands, Heard, Reply, Unreachable
 
 NOON = 1_800_000_000
 Say = Callable[[bytes], None]
-Host = Callable[[str, Say, float], None]
+Host = Callable[[str, Say, float], Reply | None]
 
 
 class Hosts:
@@ -39,8 +41,8 @@ class Hosts:
     ) -> Reply:
         assert heard
         self.asked[host].append(command)
-        self.hosts[host](command, lambda data: heard("stdout", data), deadline)
-        return Reply(0, b"", b"")
+        say: Say = lambda data: heard("stdout", data)  # noqa: E731
+        return self.hosts[host](command, say, deadline) or Reply(0, b"", b"")
 
     def hands(self) -> Hands:
         return pool.Threads()
@@ -107,3 +109,82 @@ def test_lines_since_some_time_are_all_followed() -> None:
     """journalctl shows the oldest of them first, and all the others with the next line."""
     with pytest.raises(BacklineError, match="leave --lines away"):
         Wanted(follow=True, since="1h", lines=5).check()
+
+
+# What follows is followed: hosts that are lost, or whose stretch is over.
+
+NOTHING = Reply(0, b"", b"")
+LATE = DeadlinePassed("h1", 120.0, NOTHING)
+LOST = Unreachable("h1", "connection lost", code="lost", reply=NOTHING)
+REFUSED = Unreachable("h1", "refused", code="refused", sent=False)
+
+
+def turns(*errors: Exception | Reply) -> Host:
+    """Ends in these ways, one after the other, and then has a line."""
+    left = list(errors)
+
+    def answer(command: str, say: Say, deadline: float) -> Reply:
+        time.sleep(0.05)
+        end = left.pop(0) if left else None
+        if isinstance(end, Reply):
+            return end
+        if end:
+            raise end
+        say(line(1, "at last"))
+        time.sleep(5)
+        return NOTHING
+
+    return answer
+
+
+def options(command: str) -> dict[str, str]:
+    words = (word.partition("=") for word in shlex.split(command))
+    return {name: value for name, _, value in words}
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        (LATE,),
+        (LOST, REFUSED, REFUSED),
+        (LATE, REFUSED, LOST),
+        (Reply(143, b"", b"Terminated"), REFUSED),
+        (Reply(-1, b"", b""), REFUSED),
+    ],
+)
+def test_a_host_without_a_fitting_line_is_asked_again_for_all_since_it_was_there(
+    errors: tuple[Exception | Reply, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "AGAIN_SECONDS", 0.1)
+    began = time.time()
+    hosts, told = Hosts(h1=turns(*errors)), list[str]()
+    wanted = Wanted(follow=True, grep="x")
+    reading = Journals(hosts, SystemClock(), wanted, lambda host, what: told.append(what))
+    lines = reading.read(["h1"])
+    assert next(lines).message == "at last"
+    lines.close()  # type: ignore[attr-defined]
+    first, *later = map(options, hosts.asked["h1"])
+    assert first["--lines"] == "10" and "--since" not in first and len(later) == len(errors)
+    for asked in later:
+        assert asked["--lines"] == "all" and asked["--grep"] == "x"
+        assert began - 6 <= float(asked["--since"].removeprefix("@")) <= time.time() - 4
+    assert told == ([] if errors == (LATE,) else [told[0], "is back"])
+
+
+@pytest.mark.parametrize("error", [REFUSED, Reply(1, b"", b"Failed to compile the pattern")])
+def test_a_host_that_never_was_there_is_not_asked_again(error: Exception | Reply) -> None:
+    hosts = Hosts(h1=turns(error))
+    with pytest.raises(BacklineError, match="1 of 1 journals could not be read"):
+        list(Journals(hosts, SystemClock(), Wanted(follow=True)).read(["h1"]))
+    assert len(hosts.asked["h1"]) == 1
+
+
+def test_lines_since_some_time_are_asked_for_again_until_a_whole_stretch_had_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(merge, "AGAIN_SECONDS", 0.1)
+    hosts = Hosts(h1=turns(LOST, LATE))
+    lines = Journals(hosts, SystemClock(), Wanted(follow=True, since="1h")).read(["h1"])
+    assert next(lines).message == "at last"
+    lines.close()  # type: ignore[attr-defined]
+    assert [options(asked)["--since"][:2] for asked in hosts.asked["h1"]] == ["-1", "-1", "@1"]
