@@ -165,7 +165,11 @@ def _where(words: list[str], tasks: dict[str, Any]) -> tuple[str, str, set[str],
             name = SHORT.get(name, name)
             used.add(name)
             env = value if name == "--env" and equals else env
-            takes = tasks[task]["flags"].get(name, {}).get("value") if task else CORE.get(name)
+            own = tasks[task]["flags"].get(name) if task else None
+            core = CORE.get(name) and not (
+                task and name == "--help"
+            )  # the task's own help has none
+            takes = own["value"] if own else core
             flag = name if takes and not equals else ""
         elif task and _word(tasks[task], used):
             used.add(_word(tasks[task], used))

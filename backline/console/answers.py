@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from backline import wording
@@ -38,10 +38,12 @@ class View(Protocol):
 
 class Folded:
     """Hosts with the same outcome, together. Those that are done are shown when the rest keeps us
-    waiting. With `differences`, who differs from the majority is shown by how."""
+    waiting. With `differences`, who differs from the majority is shown by how; the others are shown
+    early only once more than half of all `hosts` have said the same."""
 
-    def __init__(self, progress: Progress, differences: bool = False) -> None:
+    def __init__(self, progress: Progress, hosts: Sequence[str], differences: bool = False) -> None:
         self.out, self.progress, self.differences = sys.stdout, progress, differences
+        self.half = len(hosts) / 2
         self.colour = paint.wanted(self.out)
         self._waiting: list[Result] = []
         self._usual: Group | None = None
@@ -59,16 +61,20 @@ class Folded:
 
     def end(self) -> None:
         """See View."""
-        self._show()
+        self._show(all_done=True)
 
-    def _show(self) -> None:
+    def _show(self, all_done: bool = False) -> None:
         from backline.operations.adhoc.fold import fold, majority
 
-        groups, self._waiting = fold(self._waiting), []
+        groups = fold(self._waiting)
         if not groups:
             return
         if self.differences and self._usual is None:
-            self._usual = majority(groups)
+            found = majority(groups)
+            if not all_done and (found is None or len(found.hosts) <= self.half):
+                return
+            self._usual = found
+        self._waiting = []
         with self.progress.above:
             self.progress.clear()
             for group in groups:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         "grep": "only messages that fit a Perl regular expression",
         "unit": "only of these units, separated by commas; patterns too: 'jukebox-*'",
         "priority": "this and worse: emerg, alert, crit, err, warning, notice, info, debug",
-        "lines": "at most so many of the newest lines of each host (default: 100, following 10, "
-        "with --since, --until or --grep all)",
+        "lines": "at most so many of the newest lines of each host (default: 100; with --since, --until "
+        "or --grep all). With --follow: so many lines back it begins (10), and shows what fits --grep",
         "json": JSON_HELP,
     },
     choices={"priority": PRIORITIES},

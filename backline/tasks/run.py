@@ -156,7 +156,7 @@ def view(how: str, progress: Progress, hosts: tuple[str, ...]) -> View:
 
     if how == "stream":
         return Streamed(progress, hosts)
-    return AsJson() if how == "json" else Folded(progress, differences=how == "diff")
+    return AsJson() if how == "json" else Folded(progress, hosts, how == "diff")
 
 
 def _files(outdir: str, hosts: tuple[str, ...]) -> Outdir | None:

@@ -37,8 +37,8 @@ def show(
 
     With --run: what happened in one run, event by event. With --commands: what was run on hosts. It
     reads this checkout's .backline/ENV/ alone and asks no host. Restarts, reboots, patch and provision
-    runs are Ansible's: they are among the commands. The exit code is 1 when the journal of the run is
-    damaged.
+    runs are Ansible's: they are among the commands. The exit code is 1 when audit.jsonl, or the journal
+    of the run, is damaged: what comes before the damage is shown.
 
     Examples:
         fab audit --env production
@@ -56,30 +56,34 @@ def show(
         _show_commands(fleet.name, limit, json)
         return
     journals = {name: chain.entries for name, chain in records.read_journals(fleet.name).items()}
-    found = audit.sittings(records.read_audit(fleet.name).entries, journals)
+    trail = records.read_audit(fleet.name)
+    found = audit.sittings(trail.entries, journals)
     found = found[-limit:] if limit else found
     if json:
         for sitting in found:
             console.line(sitting.as_json())
     elif found:
         console.show_runs(sitting.as_json() for sitting in found)
-    else:
+    elif not trail.problem:
         console.console().print(f"no run was made from here to {fleet.name}", markup=False)
+    _check(trail, audit.AUDIT, fleet.name)
 
 
 def _show_commands(env: str, limit: int, as_json: bool) -> None:
     from backline import console
     from backline.rollout import audit
 
-    found = audit.commands(records.read_audit(env).entries)
+    trail = records.read_audit(env)
+    found = audit.commands(trail.entries)
     found = found[-limit:] if limit else found
     if as_json:
         for entry in found:
             console.line(entry)
     elif found:
         console.show_commands(found)
-    else:
+    elif not trail.problem:
         console.console().print(f"no command was run from here on {env}", markup=False)
+    _check(trail, audit.AUDIT, env)
 
 
 def _show_run(env: str, run: str, as_json: bool) -> None:
@@ -91,9 +95,16 @@ def _show_run(env: str, run: str, as_json: bool) -> None:
             console.line(dict(entry))
     else:
         console.show_events(chain.entries)
+    _check(chain, "the journal", env)
+
+
+def _check(chain: Chain, name: str, env: str) -> None:
+    """Raises BacklineError when what was shown is not all that there was."""
     if chain.problem:
         raise BacklineError(
-            f"the journal is damaged: {chain.problem}", hint=f"fab audit.verify --env {env}"
+            f"{name} is damaged: {chain.problem}",
+            state="what came after that is not shown",
+            hint=f"fab audit.verify --env {env}",
         )
 
 

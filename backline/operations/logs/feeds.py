@@ -1,4 +1,4 @@
-"""What hosts have sent and nobody has read yet: never more than a few hundred lines of each."""
+"""What hosts have sent and nobody has read yet: a few hundred lines of each, or as many as were wanted."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ LONGEST = 1 << 20
 
 class Feeds:
     """A queue for each host. A host whose queue is full waits, and so does its journalctl: SSH's
-    window closes."""
+    window closes. `backward`: hosts send their newest line first; they are turned round at the end."""
 
-    def __init__(self, hosts: Iterable[str]) -> None:
-        self.changed = Condition()
+    def __init__(self, hosts: Iterable[str], backward: bool = False) -> None:
+        self.changed, self.backward = Condition(), backward
+        self._held: dict[str, list[Entry]] = {}
         self._entries: dict[str, deque[Entry]] = {host: deque() for host in hosts}
         self._rest: dict[str, bytes] = {}
         self._ended: set[str] = set()
@@ -36,6 +37,9 @@ class Feeds:
         found = [entry for entry in (read(host, line) for line in lines) if entry]
         with self.changed:
             self.heard_of.add(host)
+            if self.backward:
+                self._held.setdefault(host, []).extend(() if host in self._ended else found)
+                return
             while len(self._entries[host]) >= MOST and not self.closed:
                 self.changed.wait()
             self._entries[host].extend(found)
@@ -48,6 +52,7 @@ class Feeds:
         with self.changed:
             self.heard_of.add(host)
             self._ended.add(host)
+            self._entries[host].extend(reversed(self._held.pop(host, [])))
             self.changed.notify_all()
 
     def again(self, host: str) -> None:
@@ -55,6 +60,10 @@ class Feeds:
         with self.changed:
             self._rest.pop(host, None)
             self._ended.discard(host)
+
+    def held(self, host: str) -> int:
+        """How many lines of a host wait for its end."""
+        return len(self._held.get(host, ()))
 
     def close(self) -> None:
         """Nobody reads any more: whoever waits for room need not."""

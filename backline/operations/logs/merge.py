@@ -10,7 +10,7 @@ from backline.operations.adhoc.command import FRESH_MOST, FRESH_SECONDS
 from backline.operations.logs.entry import Entry
 from backline.operations.logs.feeds import Feeds
 from backline.operations.logs.wanted import Wanted
-from backline.transport.port import Clock, DeadlinePassed, HostError, Reply, Shells
+from backline.transport.port import Clock, DeadlinePassed, HostError, Reply, Shells, Unreachable
 
 WINDOW_SECONDS = 1.0
 """With `follow`, how long a line waits for older ones from other hosts."""
@@ -20,6 +20,8 @@ AGAIN_SECONDS = 5.0
 STRETCH_SECONDS = 120.0
 """With `follow`, a host is asked for so long, then for what comes after that: sshd does not notice that
 we sleep while it has something to send, and the host would follow its journal for nobody."""
+CLOCKS_APART_SECONDS = 5.0
+"""A host whose clock is so far behind ours misses no line when it is asked for those since some time."""
 FOREVER = float("inf")
 MAY_NOT = "insufficient permissions", "not seeing messages from other users"
 
@@ -38,6 +40,10 @@ class Journals:
         self.troubles: dict[str, HostError] = {}
         self._asked: set[str] = set()
         self._again: dict[str, float] = {}
+        self._begun: dict[str, float] = {}
+        self._there: dict[str, float] = {}
+        """Hosts that were there, and from when on each is asked while no line of it was had; 0.0: as at
+        first."""
         self._away: set[str] = set()
 
     def read(self, hosts: Sequence[str]) -> Iterator[Entry]:
@@ -46,7 +52,7 @@ class Journals:
         Whoever stops reading early must close the generator: then the hosts are let go.
         """
         self.wanted.check()
-        self._hosts, self._feeds = list(hosts), Feeds(hosts)
+        self._hosts, self._feeds = list(hosts), Feeds(hosts, self.wanted.backward)
         self._hands = self.fleet.hands()
         try:
             self._begin()
@@ -73,8 +79,10 @@ class Journals:
             for host, at in begun.items()
         )
 
-    def _ask(self, host: str, after: str = "") -> None:
-        command = self.wanted.command(after)
+    def _ask(self, host: str) -> None:
+        cursor, later = self._feeds.cursors.get(host, ""), self._there.get(host, 0.0)
+        command = self.wanted.command(cursor, later)
+        self._begun[host] = self.clock.time() - CLOCKS_APART_SECONDS
         ticket = self._hosts.index(host)
         self._asked.add(host)
         self._hands.begin(ticket, host, lambda: self._hear(host, command), FOREVER)
@@ -107,7 +115,7 @@ class Journals:
 
     def _next(self, heap: list[tuple[int, int, Entry]], number: int) -> None:
         """Puts the next line of a host on the heap; waits for it, but not for ever."""
-        host, began = self._hosts[number], self.clock.monotonic()
+        host, began, held = self._hosts[number], self.clock.monotonic(), 0
         while not self._feeds.ended(host):
             entry = self._feeds.head(host)
             if entry:
@@ -115,12 +123,13 @@ class Journals:
                 return
             self._feeds.wait(host, BEAT)
             self._collect()
+            if self._feeds.held(host) > held:
+                began, held = self.clock.monotonic(), self._feeds.held(host)
             if self.clock.monotonic() - began > self.wanted.silence:
                 why = f"no line within {self.wanted.silence:g} s"
                 self._trouble(HostError(host, why, code="deadline"))
                 self._feeds.end(host)
                 self.fleet.let_go(host)
-                return
 
     def _as_they_come(self) -> Iterator[Entry]:
         """Lines that came a moment ago, the older ones first."""
@@ -141,7 +150,7 @@ class Journals:
         for host in [host for host, when in self._again.items() if when <= now]:
             del self._again[host]
             self._feeds.again(host)
-            self._ask(host, self._feeds.cursors.get(host, ""))
+            self._ask(host)
 
     def _back(self, host: str) -> None:
         if host in self._away:
@@ -160,6 +169,8 @@ class Journals:
             self._asked.discard(host)
             self._feeds.end(host)
             if isinstance(ended.error, DeadlinePassed):  # as it was asked to
+                self._there[host] = self._begun[host]
+                self._back(host)
                 self._again[host] = 0.0
             elif isinstance(ended.error, HostError):
                 self._trouble(ended.error)
@@ -176,13 +187,16 @@ class Journals:
             error = HostError(host, "may not read the journal", code="permission", hint=hint + host)
             self._trouble(error)
         elif reply.code and said:
-            self._trouble(HostError(host, said.splitlines()[-1], code="journalctl"))
+            code = "journalctl" if 0 < reply.code < 128 else "ended"  # by a signal: it goes down
+            self._trouble(HostError(host, said.splitlines()[-1], code=code))
         elif self.wanted.follow:
             self._trouble(HostError(host, "its journal ended", code="ended"))
 
     def _trouble(self, error: HostError) -> None:
         host = error.host
-        if self.wanted.follow and self._feeds.cursors.get(host):
+        if error.code == "ended" or (isinstance(error, Unreachable) and error.sent):
+            self._there.setdefault(host, 0.0 if self.wanted.since else self._begun[host])
+        if self.wanted.follow and (host in self._there or self._feeds.cursors.get(host)):
             self._again[host] = self.clock.monotonic() + AGAIN_SECONDS
             if host not in self._away:
                 self._away.add(host)

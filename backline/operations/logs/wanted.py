@@ -19,7 +19,8 @@ class Wanted:
     """`since`, `until`: as journalctl takes them (`10 min ago`, `2026-11-22 19:00`), or a span back
     from now (`10m`). `grep`: a Perl regular expression; in lower case alone it fits either case.
     `units`: any of these, patterns too. `priority`: this and worse. `lines`: at most so many of the
-    newest of each host; 0: all that were asked for by time or text, else 100 (10 with `follow`).
+    newest of each host; 0: all that were asked for by time or text, else 100. With `follow`: where to
+    begin without `since`, 10 lines back if 0; `grep` looks for fitting ones from there on.
     `silence`: seconds after which a host that says nothing is given up; not with `follow`."""
 
     follow: bool = False
@@ -43,23 +44,33 @@ class Wanted:
             raise BacklineError("--lines is a number from 0 up")
         if self.follow and self.until:
             raise BacklineError("--follow has no end: leave --until away")
+        if self.follow and self.since and self.lines:
+            raise BacklineError("--follow gives all lines --since then: leave --lines away")
 
-    def command(self, after: str = "") -> str:
+    @property
+    def backward(self) -> bool:
+        """Whether a host sends its newest line first: only so does journalctl count the newest of the
+        lines that fit a time or a text."""
+        return bool(self.lines and not self.follow and (self.since or self.until or self.grep))
+
+    def command(self, after: str = "", later: float = 0.0) -> str:
         """What a host is asked, as one string for `sh -c`. `after`: the cursor of the last line that
-        was had of it, to go on there."""
+        was had of it, to go on there; `later`: where none was had, the time to go on from."""
         self.check()
+        since = f"@{later:.0f}" if later else _moment(self.since)
         words = ["journalctl", "--output=json", "--all", "--no-pager", f"--output-fields={FIELDS}"]
         words += [f"--unit={unit}" for unit in self.units]
         for flag, value in (
             ("after-cursor", after),
-            ("since", "" if after else _moment(self.since)),
+            ("since", "" if after else since),
             ("until", _moment(self.until)),
             ("grep", self.grep),
             ("priority", self.priority),
-            ("lines", "all" if after else self._newest()),
+            ("lines", "all" if after or later else self._newest()),
         ):
             words += [f"--{flag}={value}"] if value else []
         words += ["--follow"] if self.follow else []
+        words += ["--reverse"] if self.backward else []
         return f"LC_ALL=C {shlex.join(words)}"
 
     def _newest(self) -> str:

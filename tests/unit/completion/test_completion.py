@@ -105,6 +105,11 @@ def tab(bash_script: Path, line: str) -> list[str]:
         ("fab status --env lab --on 'streaming:&zo", ["streaming:&zone_a"]),
         ("fab status --env lab --on 'all:!db", ["all:!db1"]),
         ("fab -H db status --env lab --on zone", ["zone_a"]),
+        ("fab status --env lab -H str", ["streaming", "stream1", "stream2"]),
+        ("fab run uptime --env lab -H 'all:!db", ["all:!db1"]),
+        ("fab logs --env lab --hosts st", ["streaming", "stream1", "stream2"]),
+        ("fab logs --env lab -H stream1 --fol", ["--follow"]),
+        ("fab status --help --wat", ["--watch"]),
         ("fab status --env staging --on str", []),
         ("fab status --on str", []),  # which environment?
         ("fab deploy --env lab --release 2026", [NEW, OLD]),

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from backline.console.answers import Folded
+from backline.console.progress import Progress
 from backline.errors import BacklineError
 from backline.operations.adhoc import command as adhoc
 from backline.operations.adhoc.command import Command, Job
@@ -269,6 +271,40 @@ def test_empty_lines_at_the_end_are_lines() -> None:
 def test_results_are_a_tuple_too() -> None:
     results = Results([said("a", "x"), said("b", "y")])
     assert results[:1] == (results["a"],) and results[-1] is results["b"]
+
+
+def test_a_host_that_fails_at_once_is_no_majority(capsys: pytest.CaptureFixture[str]) -> None:
+    """What differs is shown when more than half of all have said the same, or all are done."""
+    hosts = ["a", "b", "c", "d", "e"]
+    view = Folded(Progress(hosts, silent=True), hosts, differences=True)
+    view.take(Result("a", "failed", 1, b"one\ntwo\n"))
+    view.take(Result("b", "ok", 0, b"one\n"))
+    view.take(Result("c", "ok", 0, b"one\n"))
+    view.quiet()
+    assert capsys.readouterr().out == ""
+    view.take(Result("d", "ok", 0, b"one\n"))
+    view.quiet()
+    first = capsys.readouterr().out.splitlines()
+    assert first[:3] == ["── b,c,d  3 hosts, exit 0", "one", "── a  1 host, exit 1"]
+    assert first[-1] == "+two"
+    view.take(Result("e", "ok", 0, b"zero\n"))
+    view.end()
+    assert capsys.readouterr().out.splitlines()[-2:] == ["-one", "+zero"]
+
+
+def test_without_a_majority_the_largest_part_is_what_others_differ_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    hosts = ["a", "b", "c", "d"]
+    view = Folded(Progress(hosts, silent=True), hosts, differences=True)
+    for host, said in zip("abc", (b"one\n", b"two\n", b"two\n"), strict=True):
+        view.take(Result(host, "ok", 0, said))
+    view.take(Result("d", "unreachable", kind="refused"))
+    view.quiet()
+    assert capsys.readouterr().out == ""
+    view.end()
+    shown = capsys.readouterr().out
+    assert "b,c  2 hosts, exit 0\ntwo\n" in shown and "-two\n+one\n" in shown
 
 
 def test_nothing_is_called_the_same_that_is_known_to_differ() -> None:

@@ -168,8 +168,9 @@ def answered(how: str, tty: bool, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("NO_COLOR", "1")
     window = Window(tty)
     monkeypatch.setattr(sys, "stdout", window)
-    progress = Progress(["h1", "h2", "h3"], Window(False), silent=True)
-    view = Streamed(progress, ["h1"]) if how == "stream" else Folded(progress, how == "diff")
+    hosts = ["h1", "h2", "h3"]
+    progress = Progress(hosts, Window(False), silent=True)
+    view = Streamed(progress, ["h1"]) if how == "stream" else Folded(progress, hosts, how == "diff")
     said = f"{EVIL}\tend\r\nmore\n".encode()
     view.heard("h1", "stdout", said)
     view.take(Result("h1", "ok", 0, said, EVIL.encode()))

@@ -124,6 +124,21 @@ def test_one_run_as_a_table(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [row["event"] for row in rows(capsys)] == ["begun", "lease"]
 
 
+@pytest.mark.parametrize("commands", [False, True])
+def test_a_list_that_ends_at_a_damaged_line_says_so(
+    root: Path, capsys: pytest.CaptureFixture[str], commands: bool
+) -> None:
+    path = root / "audit.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "{}\n", *lines[2:]]))
+    assert call(show, commands=commands) == 1
+    out, err = capsys.readouterr()
+    assert (GOOD in out) is not commands and BAD not in out and "was run from here" not in out
+    assert "audit.jsonl is damaged: line 3" in err and "fab audit.verify --env stage" in err
+    assert call(show, commands=commands, json=True) == 1
+    assert rows(capsys)[-1]["event"] == "error"
+
+
 def test_a_run_that_is_not_there_names_those_that_are(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
