@@ -236,7 +236,9 @@ def kill(
         found = sessions.one(hosts, name, view.host(name), int(pid), who)
         if found is None:
             raise BacklineError(
-                f"{name} has no session {pid}", state="nothing was changed", hint="fab db.slow"
+                f"{name} has no session {pid}",
+                state="nothing was changed",
+                hint="fab db.slow names the member of each session before its PID: --member NAME",
             )
         if json:
             console.line(found.as_json(verbatim))

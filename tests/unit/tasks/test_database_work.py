@@ -168,9 +168,12 @@ def test_kill_wants_one_process_id(fleet: Database, pid: str) -> None:
     assert not fleet.asked
 
 
-def test_kill_of_nobody(fleet: Database) -> None:
+def test_kill_of_nobody(fleet: Database, capsys: Captured) -> None:
+    """The session may be another member's: each has process IDs of its own."""
     fleet.rows = []
     assert call(work.kill, pid="11", yes=1) == 1
+    err = capsys.readouterr().err
+    assert "db1 has no session 11" in err and "--member NAME" in err
 
 
 def test_a_cancel_that_leaves_a_transaction_open_says_so(fleet: Database, capsys: Captured) -> None:
