@@ -144,7 +144,7 @@ WHO: dict[str, Any] = {"actor": "ann@desk"}
 def test_what_runs_is_shown_without_its_literals(server: Server) -> None:
     pid = server.session("app", "select pg_sleep(30), 'wachtwoord' as secret")
     hosts = {"db1": "db1"}
-    (found,) = until(lambda: sessions.running(server, hosts, WHO, 10))  # type: ignore[arg-type]
+    (found,) = until(lambda: sessions.running(server, hosts, WHO, 10)[0])  # type: ignore[arg-type]
     assert (found.pid, found.user, found.database, found.state) == (pid, "app", "music", "active")
     assert found.text(verbatim=False) == "select pg_sleep(?), ? as secret;"
     assert "wachtwoord" in found.text(verbatim=True) and found.protected is None
@@ -154,7 +154,7 @@ def test_what_runs_is_shown_without_its_literals(server: Server) -> None:
 
 def test_an_idle_transaction_is_among_the_longest(server: Server) -> None:
     server.session("app", "begin", "select 1")
-    found = until(lambda: sessions.running(server, {"db1": "db1"}, WHO, 10))  # type: ignore[arg-type]
+    found = until(lambda: sessions.running(server, {"db1": "db1"}, WHO, 10)[0])  # type: ignore[arg-type]
     assert found[0].state in ("idle in transaction", "active")
 
 

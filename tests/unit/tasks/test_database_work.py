@@ -91,6 +91,35 @@ def test_slow_asks_all_members_and_shows_no_literal(fleet: Database, capsys: Cap
     assert found["member"] == "db2" and found["query"] == "select 's3cret'"
 
 
+def test_slow_shows_what_the_others_say_when_a_member_is_silent(
+    fleet: Database, capsys: Captured
+) -> None:
+    """Its host answers, and PostgreSQL there does not: it is made anew from the leader."""
+    away = HostError("db3", "PostgreSQL does not answer", code="psql_failed")
+    fleet.faults["db3", "database", "query"] = away
+    assert call(work.slow) == 1
+    out, err = capsys.readouterr()
+    assert "db1 11 app@jukebox" in out and "db2 11" in out and "db3 11" not in out
+    assert err.count("db3: PostgreSQL does not answer") == 1
+    assert call(work.slow, json=True) == 1
+    *found, error = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["event"] for row in found] == ["session", "session", "silent"]
+    assert (found[-1]["member"], found[-1]["why"]) == ("db3", "PostgreSQL does not answer")
+    assert error["hosts"] == ["db3"]
+    assert call(work.slow, member="db2") == 0
+
+
+def test_slow_tells_of_hosts_that_are_down_and_of_a_leader_that_is_silent(
+    fleet: Database, capsys: Captured
+) -> None:
+    fleet.dead = {"db2"}
+    fleet.faults["db1", "database", "query"] = HostError("db1", "PostgreSQL does not answer")
+    assert call(work.slow) == 1
+    out, err = capsys.readouterr()
+    assert "db3 11" in out and "costs are not known: db1 does not say" in err
+    assert "db1: PostgreSQL does not answer" in err and "db2: no route to host" in err
+
+
 def test_slow_says_that_costs_wait_for_a_restart(fleet: Database, capsys: Captured) -> None:
     fleet.extension = [{"schema": "public", "loaded": False}]
     assert call(work.slow) == 0
