@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from backline.errors import BacklineError
 from backline.hostctl import query, superuser
 from backline.hostctl.cluster import Settings
 from backline.hostctl.errors import HostctlError
@@ -218,6 +219,26 @@ def test_tables_by_what_vacuum_left(server: Server) -> None:
     assert (table.database, table.schema) == ("music", "public")
     assert table.age > 0 and table.bytes > 8192 and table.vacuumed is None
     assert tables.find(server, "db1", WHO, "", "public.plays").name == "plays"  # type: ignore[arg-type]
+
+
+def test_a_table_that_is_locked_keeps_nobody_from_finding_another(server: Server) -> None:
+    """Nor from finding itself: it is vacuum that gives up after 5 s, and says so."""
+    server.sql("app", "create table if not exists it_s (n int)", "music")
+    server.session("app", "begin", "lock table plays in access exclusive mode")
+    until(
+        lambda: server.sql(
+            "postgres",
+            "select 1 from pg_locks where relation = 'plays'::regclass and granted",
+            "music",
+        )
+    )
+    began = time.monotonic()
+    assert tables.find(server, "db1", WHO, "", "it_s").schema == "public"  # type: ignore[arg-type]
+    assert tables.find(server, "db1", WHO, "", "public.plays").name == "plays"  # type: ignore[arg-type]
+    assert tables.worst(server, "db1", WHO, "", "size", 5)  # type: ignore[arg-type]
+    assert time.monotonic() - began < ask.SECONDS / 2
+    with pytest.raises(BacklineError, match="there is no table it's"):
+        tables.find(server, "db1", WHO, "", "it's")  # type: ignore[arg-type]
 
 
 def sign(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,10 +49,12 @@ class Database(DataFleet):
         found: list[dict[str, Any]] = self.rows
         if "pg_extension" in sql:
             found = self.extension
-        elif "pg_database" in sql:
-            found = [{"name": "jukebox"}, {"name": "postgres"}]
         elif "pg_stat_all_tables" in sql:
             found = self.tables
+            if "s.relname::text" in sql:  # the one that is named
+                found = [one for one in found if re.search(rf"'(public\.)?{one['name']}' in", sql)]
+        elif "pg_database" in sql:
+            found = [{"name": "jukebox"}, {"name": "postgres"}]
         output = io.StringIO()
         csv.writer(output).writerows([["row"], *([json.dumps(one)] for one in found)])
         return {"output": output.getvalue(), "cut": False, "role": "backline_reader"}
