@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ LOG_LINES = 200
 
 def backup(host: Host, request: Request) -> dict[str, object]:
     """The verb `backup`. `status` returns {jobs: {job: its last result, with `running`}}, `start`
-    {already}, `follow` {running, log, cursor, result}: what was logged after `cursor`.
+    {already, cursor, before}: when the run before this one ended, 0 for none; `follow` {running, log,
+    cursor, result}: what was logged after `cursor`.
 
     Raises `UsageError`, or `HostctlError`: no_repository, bad_settings, systemd_failed.
     """
@@ -30,12 +32,15 @@ def backup(host: Host, request: Request) -> dict[str, object]:
     job = request.choice("job", JOBS)
     if action == "follow":
         return _follow(host, request, folder, job)
-    already = _running(host, job)
+    shown = _show(host, job)
+    already, last = _busy(shown), result(folder, job)
     cursor = _log(host, job, "--lines=1")[1]
     if not already:
         record.announce(host, request, "done", action="start", job=job)
         units.order(host, "start", "--no-block", unit(job))
-    return {"already": already, "cursor": cursor}
+    # One that is at its end has written its own result already.
+    before = 0 if last.get("began", 0) >= _since(shown) else last.get("ended", 0)
+    return {"already": already, "cursor": cursor, "before": before}
 
 
 def known(host: Host) -> dict[str, dict[str, Any]] | None:
@@ -83,12 +88,28 @@ def _log(host: Host, job: str, *options: str) -> tuple[list[str], str]:
 
 
 def _running(host: Host, job: str) -> bool:
-    argv = ["systemctl", "show", "--property=ActiveState,Job", unit(job)]
-    values = dict(
-        line.partition("=")[::2] for line in host.run(argv, timeout=20).out.splitlines() if line
-    )
-    busy = values.get("ActiveState") in ("activating", "active", "deactivating", "reloading")
-    return busy or values.get("Job", "0") not in ("", "0")
+    return _busy(_show(host, job))
+
+
+def _show(host: Host, job: str) -> dict[str, str]:
+    properties = "--property=ActiveState,Job,InactiveExitTimestamp"
+    argv = ["systemctl", "show", "--timestamp=unix", properties, unit(job)]
+    lines = host.run(argv, timeout=20).out.splitlines()
+    return dict(line.partition("=")[::2] for line in lines if line)
+
+
+def _busy(shown: dict[str, str]) -> bool:
+    return _at_work(shown) or shown.get("Job", "0") not in ("", "0")
+
+
+def _at_work(shown: dict[str, str]) -> bool:
+    return shown.get("ActiveState") in ("activating", "active", "deactivating", "reloading")
+
+
+def _since(shown: dict[str, str]) -> float:
+    """When the run that is at work began, in whole seconds since the epoch; never, if none is."""
+    moment = shown.get("InactiveExitTimestamp", "").lstrip("@")
+    return float(moment) if _at_work(shown) and moment.isdecimal() else math.inf
 
 
 def _state_dir(host: Host) -> Path:

@@ -117,7 +117,7 @@ def requeue(box: Box, wanted: Request, now: float, clock: Any = time.monotonic) 
 
     Each is dropped here when the broker has confirmed it there: whatever dies in between, no letter
     is lost, and at worst one is in both. Ends after `seconds`; then `over` is False. So it is when the
-    broker refuses one: `trouble` says why.
+    broker refuses one: `trouble` says why. `held` counts those that stay, of which `kept` has the first.
     """
     end = clock() + float(wanted["seconds"])
     moved: list[Letter] = []
@@ -151,6 +151,7 @@ def requeue(box: Box, wanted: Request, now: float, clock: Any = time.monotonic) 
         "moved": len(moved),
         "letters": moved[:SHOWN],
         "kept": kept[:SHOWN],
+        "held": len(kept),
         "over": over,
         "trouble": trouble,
     }

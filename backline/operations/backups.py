@@ -100,8 +100,14 @@ def run(
         for text in answer["log"]:
             say(text)
         if not answer["running"]:
-            return _judged(host, job_of(name, answer["result"]))
+            return _judged(host, job_of(name, _of_this_run(answer["result"], begun.get("before"))))
         clock.sleep(LOOK_EVERY)
+
+
+def _of_this_run(result: Mapping[str, Any], before: float | None) -> Mapping[str, Any]:
+    """The result; empty when it is still that of the run before, which ended at `before`: who was killed
+    left none. An older hostctl does not tell."""
+    return {} if before and result.get("ended") == before else result
 
 
 def _judged(host: str, job: Job) -> Job:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
+from backline import wording
 from backline.errors import BacklineError, Exit
 from backline.tasks.operator import (
     DRY_HELP,
@@ -25,7 +26,7 @@ from backline.tasks.operator import (
 if TYPE_CHECKING:
     from backline.inventory import Environment
     from backline.operations.database.look import View
-    from backline.operations.database.sessions import Session
+    from backline.operations.database.sessions import Costs, Session
     from backline.operations.database.tables import Table
     from backline.transport.fleet import SshFleet
 
@@ -54,31 +55,67 @@ def slow(
 ) -> None:
     """Show the statements that run longest, and those that took most time in all since statistics began.
 
-    Without their literals, which may be somebody's data, unless --verbatim. docs/how-to/database-work.md
+    Without their literals, which may be somebody's data, unless --verbatim. Exit 1 when a member does not
+    answer; the others are shown. docs/how-to/database-work.md
 
     Examples:
         fab db.slow --env lab
         fab db.slow --env lab --member db2 --limit 30
     """
-    from backline import console
     from backline.operations.database import sessions
 
     _check(limit)
     fleet = environment(env)
     with reach(fleet) as hosts, _told():
         view, name = _look(fleet, hosts, member)
-        names = [member] if member else [m.name for m in view.members if m.host is not None]
+        names = [member] if member else [one.name for one in view.members if one.host]
         chosen = {one: view.host(one) for one in names}
-        found = sessions.running(hosts, chosen, _who(""), limit)
-        costs = sessions.costliest(hosts, name, view.host(name), _who(""), limit)
-    if json:
+        found, silent = sessions.running(hosts, chosen, _who(""), limit)
+        if not member:
+            silent |= {one.name: _away(view, one.name) for one in view.members if not one.host}
+        costs = _costs(hosts, view, name, limit, silent)
+    _show_slow(found, costs, silent, verbatim, json)
+    if silent:
+        raise BacklineError(
+            wording.each(silent.items()),
+            hosts=silent,
+            state="nothing was changed",
+            hint="fab db.status",
+        )
+
+
+def _away(view: View, name: str) -> str:
+    return view.silent.get(name, "its host does not answer")
+
+
+def _costs(hosts: SshFleet, view: View, name: str, limit: int, silent: dict[str, str]) -> Costs:
+    """What statements cost on this member. One that does not say is among the `silent` from then on."""
+    from backline.operations.database import sessions
+    from backline.transport.port import HostError
+
+    if name not in silent:
+        try:
+            return sessions.costliest(hosts, name, view.host(name), _who(""), limit)
+        except HostError as error:
+            silent[name] = error.message
+    return sessions.Costs(unknown=f"{name} does not say")
+
+
+def _show_slow(
+    found: list[Session], costs: Costs, silent: dict[str, str], verbatim: bool, as_json: bool
+) -> None:
+    from backline import console
+
+    if as_json:
         for session in found:
             console.line(session.as_json(verbatim))
         for statement in costs.statements:
             console.line(statement.as_json(verbatim))
+        for member, why in silent.items():
+            console.line({"schema_version": 1, "event": "silent", "member": member, "why": why})
         return
     console.show_sessions(found, verbatim)
-    if not found:
+    if not found and not silent:
         console.console().print("no statement runs, and no transaction is open", markup=False)
     console.show_statements(costs.statements, verbatim)
     if costs.unknown:
@@ -236,7 +273,9 @@ def kill(
         found = sessions.one(hosts, name, view.host(name), int(pid), who)
         if found is None:
             raise BacklineError(
-                f"{name} has no session {pid}", state="nothing was changed", hint="fab db.slow"
+                f"{name} has no session {pid}",
+                state="nothing was changed",
+                hint="fab db.slow names the member of each session before its PID: --member NAME",
             )
         if json:
             console.line(found.as_json(verbatim))

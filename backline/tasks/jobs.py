@@ -229,12 +229,14 @@ def _tell(moved: Moved, count: int, as_json: bool) -> None:
     from backline import console
 
     if as_json:
-        console.line(
-            {"schema_version": 1, "event": "done", "moved": moved.moved, "kept": moved.kept}
-        )
+        counts = {"moved": moved.moved, "held": moved.held, "kept": moved.kept}
+        console.line({"schema_version": 1, "event": "done", **counts})
     for letter in () if as_json else moved.kept:
         console.console().print(f"  {letter['id']} stays: {letter['kept']}", markup=False)
-    if moved.moved < count - len(moved.kept):
+    if not as_json and moved.held > len(moved.kept):
+        more = moved.held - len(moved.kept)
+        console.console().print(f"  and {more} more stay", markup=False)
+    if moved.moved + moved.held < count:
         raise BacklineError(
             f"{moved.moved} of {count} letters were moved: the others were not there any more",
             state="none is lost by this",

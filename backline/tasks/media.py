@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PROGRESS = re.compile(r"\S+: \d+ of \d+ files published, .*")
 LOCATION = re.compile(r"/[A-Za-z0-9._/-]*/")
 LONGEST = 3600
+FEW = 5
 
 
 @operation(
@@ -41,7 +42,8 @@ LONGEST = 3600
     help={
         "folder": "the folder on this machine, the first word",
         "on": "which origins, an Ansible pattern (default: all media hosts)",
-        "exclude": "what stays home, comma-separated patterns (default: the inventory's media_exclude)",
+        "exclude": "what stays home, comma-separated patterns, a comma of a name as `\\,` (default: the "
+        "inventory's media_exclude)",
         "remove": "remove from the origins what the folder does not have",
         "replace": "let other content take the place of a published file; then purge its name",
         "stock": "without mitogen: Ansible's own strategy and SSH",
@@ -103,8 +105,8 @@ def sync(
 @operation(
     positional=["paths"],
     help={
-        "paths": "which files, the first word: below the origins' root, comma-separated; album/* means all "
-        "that begin so, * all",
+        "paths": "which files, the first word: below the origins' root, comma-separated, a comma of a name "
+        "as `\\,`; album/* means all that begin so, * all",
         "on": "which hosts, an Ansible pattern (default: all streaming hosts)",
         "location": "where nginx serves them from: streaming_media_prefix",
         "timeout": "seconds that each host may look through its cache",
@@ -127,13 +129,14 @@ def purge(
     yes: int = 0,
     message: str = "",
 ) -> None:
-    """Drop files from the caches of streaming hosts, all slices; they are fetched again when asked for.
+    r"""Drop files from the caches of streaming hosts, all slices; they are fetched again when asked for.
 
     For a file that was replaced, or has to be gone at once: remove it from the origins first.
 
     Examples:
         fab media.purge album/song.flac --env lab --dry-run
         fab media.purge 'album/*' --env lab --on stream1
+        fab media.purge 'live/Hello\, Goodbye.flac' --env lab
     """
     from backline import console
     from backline.operations import cache
@@ -154,7 +157,9 @@ def purge(
         else:
             touched = wording.touched(f"drop {paths} on", hosts, fleet.name)
             if asks(fleet, yes, json):
-                _sum_up(cache.ask(reached, hosts, {**fields, "action": "show"}, timeout), True)
+                _sum_up(
+                    cache.ask(reached, hosts, {**fields, "action": "show"}, timeout), wanted, True
+                )
             confirm(fleet, len(hosts), yes, json, touched=touched)
             fields |= {"action": "purge"}
             found = cache.ask(reached, hosts, fields, timeout, lambda kept: _told(kept, json))
@@ -162,7 +167,7 @@ def purge(
         for kept in found:
             console.line(kept.as_json("plan"))
     elif not json:
-        _sum_up(found, dry_run)
+        _sum_up(found, wanted, dry_run)
     cache.judge(found, dropped=not dry_run)
 
 
@@ -206,7 +211,7 @@ def _told(kept: Kept, as_json: bool) -> None:
         console.console().print(f"  {_words(kept)}", markup=False)
 
 
-def _sum_up(found: list[Kept], dry_run: bool) -> None:
+def _sum_up(found: list[Kept], wanted: list[str], dry_run: bool) -> None:
     from backline import console
     from backline.console.words import listed
 
@@ -218,6 +223,16 @@ def _sum_up(found: list[Kept], dry_run: bool) -> None:
     word = "would be dropped" if dry_run else "dropped"
     where = listed(kept.host for kept in good) or "no host"
     out.print(f"{word}: {files} pieces, {size / 1e6:.1f} MB, on {where}", markup=False)
+    if good and not files:
+        text = f"no piece of {_quoted(wanted)} is in these caches"
+        comma = r"; a comma of a name is written \," if len(wanted) > 1 else ""
+        out.print(text + comma, style="yellow", markup=False, soft_wrap=True)
+
+
+def _quoted(wanted: list[str]) -> str:
+    """The files as they were read, the first few."""
+    more = ", …" if len(wanted) > FEW else ""
+    return ", ".join(f"'{path}'" for path in wanted[:FEW]) + more
 
 
 def _words(kept: Kept) -> str:

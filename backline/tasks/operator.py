@@ -88,10 +88,11 @@ def _select(c: Any, flags: dict[str, Any]) -> None:
 
 
 def several(text: str, flag: str) -> list[str]:
-    """What a flag names that takes several, comma-separated; none where it was left out. BacklineError
-    when it was given and names none, as `"$UNIT,"` does of a shell in which UNIT is not set: without the
-    flag a default would be meant."""
-    found = [word.strip() for word in text.split(",") if word.strip()]
+    """What a flag names that takes several, comma-separated, a comma of a name as `\\,`; none where it was
+    left out. BacklineError when it was given and names none, as `"$UNIT,"` does of a shell in which UNIT is
+    not set: without the flag a default would be meant."""
+    words = [word.replace("\\,", ",").strip() for word in re.split(r"(?<!\\),", text)]
+    found = [word for word in words if word]
     if text and not found:
         raise BacklineError(
             f"{flag} {text!r} names nothing",

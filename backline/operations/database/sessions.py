@@ -8,7 +8,7 @@ from typing import Any
 
 from backline.operations.database import ask
 from backline.operations.database.text import normalised, one_line
-from backline.transport.port import Fleet
+from backline.transport.port import Fleet, HostError
 
 PREPARED = 0
 """Instead of a process ID: a prepared transaction, which belongs to no session."""
@@ -137,14 +137,19 @@ class Knot:
 
 def running(
     fleet: Fleet, hosts: Mapping[str, str], who: Mapping[str, Any], limit: int
-) -> list[Session]:
-    """What runs on these members ({name: host}), the longest first. Raises HostError."""
-    found = [
-        session_of(name, row)
-        for name, host in hosts.items()
-        for row in ask.rows(fleet, host, RUNNING.format(limit=limit), who)
-    ]
-    return sorted(found, key=lambda s: -max(s.transaction or 0.0, s.statement or 0.0))[:limit]
+) -> tuple[list[Session], dict[str, str]]:
+    """What runs on these members ({name: host}), the longest first; and who of them did not say, and why."""
+    found: list[Session] = []
+    silent: dict[str, str] = {}
+    for name, host in hosts.items():
+        try:
+            rows = ask.rows(fleet, host, RUNNING.format(limit=limit), who)
+        except HostError as error:
+            silent[name] = error.message
+        else:
+            found += [session_of(name, row) for row in rows]
+    found.sort(key=lambda s: -max(s.transaction or 0.0, s.statement or 0.0))
+    return found[:limit], silent
 
 
 def one(fleet: Fleet, member: str, host: str, pid: int, who: Mapping[str, Any]) -> Session | None:
@@ -154,7 +159,8 @@ def one(fleet: Fleet, member: str, host: str, pid: int, who: Mapping[str, Any]) 
 
 
 def costliest(fleet: Fleet, member: str, host: str, who: Mapping[str, Any], limit: int) -> Costs:
-    """By pg_stat_statements, if any database has it: one tells of all. The role's is in `postgres`."""
+    """By pg_stat_statements, if any database has it: one tells of all. The role's is in `postgres`.
+    Raises HostError."""
     for database in dict.fromkeys(("postgres", *ask.databases(fleet, host, who, ""))):
         there = ask.rows(fleet, host, STATEMENTS_THERE, who, database)
         if there and not there[0]["loaded"]:

@@ -11,21 +11,26 @@ from backline.operations.database import ask
 from backline.transport.port import Fleet
 
 NAME = 63
-TABLES = """
+BYTES = """case when c.oid in (select l.relation from pg_locks l join pg_database d on d.oid = l.database
+    where l.mode = 'AccessExclusiveLock' and d.datname = current_database())
+  then c.relpages::bigint * current_setting('block_size')::bigint else pg_table_size(c.oid) end"""
+"""pg_table_size takes a lock: behind who has a table locked, or waits to, it would wait as well. Such a
+table is as large as it was when it was last vacuumed or analyzed."""
+TABLES = f"""
 select current_database() as database, s.schemaname as schema, s.relname as name,
   s.n_live_tup as live, s.n_dead_tup as dead, age(c.relfrozenxid) as age,
-  pg_table_size(c.oid) as bytes,
+  {BYTES} as bytes,
   extract(epoch from greatest(s.last_vacuum, s.last_autovacuum))::float as vacuumed,
   extract(epoch from greatest(s.last_analyze, s.last_autoanalyze))::float as analyzed
 from pg_stat_all_tables s join pg_class c on c.oid = s.relid
-where c.relkind in ('r', 'm') and not pg_is_other_temp_schema(c.relnamespace) and ({which})
-order by {order} desc limit {limit}
+where c.relkind in ('r', 'm') and not pg_is_other_temp_schema(c.relnamespace) and ({{which}})
+order by {{order}} desc limit {{limit}}
 """
 WORTH_A_LOOK = """s.schemaname not in ('pg_catalog', 'information_schema', 'pg_toast')
   or s.n_dead_tup > 10000 or age(c.relfrozenxid) > 200000000"""
 """PostgreSQL's own tables are left out while nothing is wrong with them (its own vacuum starts at
 200 million transactions)."""
-ORDERS = {"dead": "s.n_dead_tup", "age": "age(c.relfrozenxid)", "size": "pg_table_size(c.oid)"}
+ORDERS = {"dead": "s.n_dead_tup", "age": "age(c.relfrozenxid)", "size": "bytes"}
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,10 @@ def _tables(
 
 def find(fleet: Fleet, host: str, who: Mapping[str, Any], database: str, table: str) -> Table:
     """The one table that is meant: `schema.table`, or `table`. Raises BacklineError."""
-    every = TABLES.format(which="true", order=ORDERS["size"], limit="all")
-    found = [
-        known
-        for known in _tables(fleet, host, who, database, every)
-        if table in (known.name, f"{known.schema}.{known.name}")
-    ]
+    name = "'" + table.replace("'", "''") + "'"
+    which = f"{name} in (s.relname::text, s.schemaname || '.' || s.relname)"
+    sql = TABLES.format(which=which, order=ORDERS["dead"], limit="all")
+    found = _tables(fleet, host, who, database, sql)
     if len(found) == 1:
         return found[0]
     names = ", ".join(f"{one.database}: {one.schema}.{one.name}" for one in found)

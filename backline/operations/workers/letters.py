@@ -58,11 +58,12 @@ class Letters:
 
 @dataclass
 class Moved:
-    """What came of it. `kept`: letters that stay, each with the reason."""
+    """What came of it. `kept`: letters that stay, each with the reason; the first of the `held` ones."""
 
     moved: int = 0
     letters: list[Mapping[str, Any]] = field(default_factory=list)
     kept: list[Mapping[str, Any]] = field(default_factory=list)
+    held: int = 0
 
 
 class Asker:
@@ -113,6 +114,7 @@ class Asker:
             result.moved += answer["moved"]
             result.letters += answer["letters"]
             result.kept = answer["kept"]
+            result.held = answer.get("held", len(result.kept))  # an older hostctl does not count
             told(result.moved)
             if answer["trouble"]:
                 raise BacklineError(

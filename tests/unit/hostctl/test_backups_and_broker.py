@@ -57,12 +57,32 @@ def test_how_the_jobs_went(keeper: tuple[Host, Programs]) -> None:
 
 def test_a_job_is_started_once_and_not_waited_for(keeper: tuple[Host, Programs]) -> None:
     host, programs = keeper
-    assert backup(host, "start", job="drill") == {"already": False, "cursor": "s=1;i=2"}
+    wanted = {"already": False, "cursor": "s=1;i=2", "before": 0}
+    assert backup(host, "start", job="drill") == wanted
     assert "systemctl start --no-block backline-backup@drill.service" in programs.calls
     programs.calls.clear()
     programs.answers["systemctl show"] = Completed(0, "ActiveState=activating\n", "")
     assert backup(host, "start", job="drill")["already"] is True
     assert not [line for line in programs.calls if line.startswith("systemctl start")]
+
+
+@pytest.mark.parametrize(
+    ("shown", "before"),
+    [
+        ("ActiveState=inactive\nJob=0\nInactiveExitTimestamp=@1", 2.0),
+        ("ActiveState=failed\nJob=7\nInactiveExitTimestamp=@1", 2.0),  # it waits for its turn
+        ("ActiveState=activating\nInactiveExitTimestamp=@900", 2.0),
+        ("ActiveState=activating\nInactiveExitTimestamp=@1", 0),  # the result is its own already
+        ("ActiveState=inactive\nInactiveExitTimestamp=", 2.0),
+    ],
+)
+def test_whose_result_is_there_when_a_job_is_followed(
+    keeper: tuple[Host, Programs], shown: str, before: float
+) -> None:
+    """One that is killed later leaves it as it is: it must not pass for the killed one's."""
+    host, programs = keeper
+    programs.answers["systemctl show"] = Completed(0, f"{shown}\n", "")
+    assert backup(host, "start", job="full")["before"] == before
 
 
 def test_its_log_goes_on_where_it_was_left(keeper: tuple[Host, Programs]) -> None:

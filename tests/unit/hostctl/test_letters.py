@@ -146,6 +146,13 @@ def test_a_job_past_its_time_stays_because_a_worker_would_drop_it() -> None:
     assert box.dead == [late] and answer["moved"] == 1
 
 
+def test_letters_that_stay_are_counted_though_not_all_are_told() -> None:
+    late = [message(n, expires="2026-11-22T19:00:00+00:00") for n in range(program.SHOWN + 3)]
+    now = datetime(2026, 11, 22, 20, tzinfo=UTC).timestamp()
+    answer = program.requeue(FakeBox(*late), {**WANTED, "limit": 1000}, now)
+    assert (len(answer["kept"]), answer["held"]) == (program.SHOWN, program.SHOWN + 3)
+
+
 def test_a_letter_without_a_way_back_stays_unless_one_is_named() -> None:
     lost = Message({"id": "job1", "task": "t"})
     box = FakeBox(lost)

@@ -57,6 +57,7 @@ class DataFleet:
         self.jobs: dict[str, Any] = {}
         self.follows: list[Answer] = []
         self.running_already = False
+        self.ended_before = 0.0
 
     def __enter__(self) -> DataFleet:
         return self
@@ -160,5 +161,5 @@ class DataFleet:
         if action == "status":
             return {"jobs": self.jobs}
         if action == "start":
-            return {"already": self.running_already, "cursor": "c0"}
+            return {"already": self.running_already, "cursor": "c0", "before": self.ended_before}
         return self.follows.pop(0)

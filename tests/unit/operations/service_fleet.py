@@ -103,7 +103,8 @@ class ServiceFleet(FakeFleet):
         return {
             "moved": len(moved),
             "letters": moved,
-            "kept": kept,
+            "kept": kept[:500],
+            "held": len(kept),
             "over": over,
             "trouble": trouble,
         }

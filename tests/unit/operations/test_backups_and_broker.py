@@ -54,6 +54,18 @@ def test_a_job_that_leaves_no_result_is_no_good_one() -> None:
         follow(fleet, [])
 
 
+def test_who_was_killed_left_the_result_of_the_run_before() -> None:
+    """Out of memory, out of time, or its host booted: last week's drill says nothing of this one."""
+    fleet = DataFleet()
+    fleet.ended_before = GOOD["ended"]
+    fleet.follows = [running(), {**running(), "running": False, "result": GOOD}]
+    with pytest.raises(BacklineError, match="drill failed: it left no result") as caught:
+        follow(fleet, [])
+    assert caught.value.exit_code == 1
+    fleet.follows = [{**running(), "running": False, "result": {**GOOD, "ended": 200.0}}]
+    assert follow(fleet, []).good
+
+
 def test_a_short_silence_is_borne_and_a_long_one_is_told() -> None:
     fleet, clock = DataFleet(), Clock()
     key = ("backup1", "backup", "follow")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from backline.errors import BacklineError
 from backline.hostctl import query, superuser
 from backline.hostctl.cluster import Settings
 from backline.hostctl.errors import HostctlError
@@ -144,7 +145,7 @@ WHO: dict[str, Any] = {"actor": "ann@desk"}
 def test_what_runs_is_shown_without_its_literals(server: Server) -> None:
     pid = server.session("app", "select pg_sleep(30), 'wachtwoord' as secret")
     hosts = {"db1": "db1"}
-    (found,) = until(lambda: sessions.running(server, hosts, WHO, 10))  # type: ignore[arg-type]
+    (found,) = until(lambda: sessions.running(server, hosts, WHO, 10)[0])  # type: ignore[arg-type]
     assert (found.pid, found.user, found.database, found.state) == (pid, "app", "music", "active")
     assert found.text(verbatim=False) == "select pg_sleep(?), ? as secret;"
     assert "wachtwoord" in found.text(verbatim=True) and found.protected is None
@@ -154,7 +155,7 @@ def test_what_runs_is_shown_without_its_literals(server: Server) -> None:
 
 def test_an_idle_transaction_is_among_the_longest(server: Server) -> None:
     server.session("app", "begin", "select 1")
-    found = until(lambda: sessions.running(server, {"db1": "db1"}, WHO, 10))  # type: ignore[arg-type]
+    found = until(lambda: sessions.running(server, {"db1": "db1"}, WHO, 10)[0])  # type: ignore[arg-type]
     assert found[0].state in ("idle in transaction", "active")
 
 
@@ -218,6 +219,26 @@ def test_tables_by_what_vacuum_left(server: Server) -> None:
     assert (table.database, table.schema) == ("music", "public")
     assert table.age > 0 and table.bytes > 8192 and table.vacuumed is None
     assert tables.find(server, "db1", WHO, "", "public.plays").name == "plays"  # type: ignore[arg-type]
+
+
+def test_a_table_that_is_locked_keeps_nobody_from_finding_another(server: Server) -> None:
+    """Nor from finding itself: it is vacuum that gives up after 5 s, and says so."""
+    server.sql("app", "create table if not exists it_s (n int)", "music")
+    server.session("app", "begin", "lock table plays in access exclusive mode")
+    until(
+        lambda: server.sql(
+            "postgres",
+            "select 1 from pg_locks where relation = 'plays'::regclass and granted",
+            "music",
+        )
+    )
+    began = time.monotonic()
+    assert tables.find(server, "db1", WHO, "", "it_s").schema == "public"  # type: ignore[arg-type]
+    assert tables.find(server, "db1", WHO, "", "public.plays").name == "plays"  # type: ignore[arg-type]
+    assert tables.worst(server, "db1", WHO, "", "size", 5)  # type: ignore[arg-type]
+    assert time.monotonic() - began < ask.SECONDS / 2
+    with pytest.raises(BacklineError, match="there is no table it's"):
+        tables.find(server, "db1", WHO, "", "it's")  # type: ignore[arg-type]
 
 
 def sign(

@@ -122,6 +122,7 @@ STEPS = [
     "Write down",
     "Do not",
 ]
+SUPERUSERS = re.compile(r"pg_drop_replication_slot|pg_wal_replay_resume")
 HARMLESS = re.compile(r" *(df|du|ss|sort|tail)\b[^>]*$")
 ASKS = {"--dry-run", "--check"}
 REHEARSED = {
@@ -179,6 +180,27 @@ def test_commands_of_a_runbook_say_on_which_fleet(page: Path) -> None:
     for program, name, *words in typed(page.read_text(encoding="utf-8")):
         if program == "fab":
             assert "--env" in words or words == ["--local"], f"{page.name}: {name} {words}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_session_is_ended_on_the_member_that_the_page_is_about(page: Path) -> None:
+    """Without --member it would be the leader's with that number: somebody else's, or nobody's."""
+    for words in documented.ours(page.read_text(encoding="utf-8")):
+        if words[1] in ("db.kill", "db.locks") and len(words) > 2:
+            assert words[words.index("--member") + 1] == "HOST", shlex.join(words)
+
+
+@pytest.mark.parametrize("page", [*EMERGENCIES, *PAGES], ids=lambda page: page.stem)
+def test_what_only_a_superuser_may_ask_of_postgresql_is_typed_as_one(page: Path) -> None:
+    """The roles of `fab db.psql` may do none of it."""
+    text = page.read_text(encoding="utf-8")
+    ours = [words for words in documented.ours(text) if SUPERUSERS.search(" ".join(words))]
+    assert len(ours) == len(SUPERUSERS.findall(text)), "a statement, and nothing to type it into"
+    for words in ours:
+        assert words[:2] == ["fab", "run"] and "--sudo" in words, shlex.join(words)
+        psql, *options, statement = shlex.split(words[2])
+        assert [psql, *options] == ["psql", "-U", "postgres", "-c"]
+        assert re.fullmatch(r"select pg_\w+\(('NAME')?\)", statement), "quotes were lost"
 
 
 def handed_over(line: str) -> list[str]:

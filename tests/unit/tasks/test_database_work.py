@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,10 +49,12 @@ class Database(DataFleet):
         found: list[dict[str, Any]] = self.rows
         if "pg_extension" in sql:
             found = self.extension
-        elif "pg_database" in sql:
-            found = [{"name": "jukebox"}, {"name": "postgres"}]
         elif "pg_stat_all_tables" in sql:
             found = self.tables
+            if "s.relname::text" in sql:  # the one that is named
+                found = [one for one in found if re.search(rf"'(public\.)?{one['name']}' in", sql)]
+        elif "pg_database" in sql:
+            found = [{"name": "jukebox"}, {"name": "postgres"}]
         output = io.StringIO()
         csv.writer(output).writerows([["row"], *([json.dumps(one)] for one in found)])
         return {"output": output.getvalue(), "cut": False, "role": "backline_reader"}
@@ -89,6 +92,35 @@ def test_slow_asks_all_members_and_shows_no_literal(fleet: Database, capsys: Cap
     assert call(work.slow, member="db2", verbatim=True, json=True) == 0
     (found,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert found["member"] == "db2" and found["query"] == "select 's3cret'"
+
+
+def test_slow_shows_what_the_others_say_when_a_member_is_silent(
+    fleet: Database, capsys: Captured
+) -> None:
+    """Its host answers, and PostgreSQL there does not: it is made anew from the leader."""
+    away = HostError("db3", "PostgreSQL does not answer", code="psql_failed")
+    fleet.faults["db3", "database", "query"] = away
+    assert call(work.slow) == 1
+    out, err = capsys.readouterr()
+    assert "db1 11 app@jukebox" in out and "db2 11" in out and "db3 11" not in out
+    assert err.count("db3: PostgreSQL does not answer") == 1
+    assert call(work.slow, json=True) == 1
+    *found, error = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["event"] for row in found] == ["session", "session", "silent"]
+    assert (found[-1]["member"], found[-1]["why"]) == ("db3", "PostgreSQL does not answer")
+    assert error["hosts"] == ["db3"]
+    assert call(work.slow, member="db2") == 0
+
+
+def test_slow_tells_of_hosts_that_are_down_and_of_a_leader_that_is_silent(
+    fleet: Database, capsys: Captured
+) -> None:
+    fleet.dead = {"db2"}
+    fleet.faults["db1", "database", "query"] = HostError("db1", "PostgreSQL does not answer")
+    assert call(work.slow) == 1
+    out, err = capsys.readouterr()
+    assert "db3 11" in out and "costs are not known: db1 does not say" in err
+    assert "db1: PostgreSQL does not answer" in err and "db2: no route to host" in err
 
 
 def test_slow_says_that_costs_wait_for_a_restart(fleet: Database, capsys: Captured) -> None:
@@ -168,9 +200,12 @@ def test_kill_wants_one_process_id(fleet: Database, pid: str) -> None:
     assert not fleet.asked
 
 
-def test_kill_of_nobody(fleet: Database) -> None:
+def test_kill_of_nobody(fleet: Database, capsys: Captured) -> None:
+    """The session may be another member's: each has process IDs of its own."""
     fleet.rows = []
     assert call(work.kill, pid="11", yes=1) == 1
+    err = capsys.readouterr().err
+    assert "db1 has no session 11" in err and "--member NAME" in err
 
 
 def test_a_cancel_that_leaves_a_transaction_open_says_so(fleet: Database, capsys: Captured) -> None:

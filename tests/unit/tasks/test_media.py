@@ -26,6 +26,7 @@ class Hosts:
 
     def __init__(self) -> None:
         self.dead: set[str] = set()
+        self.files = 3
         self.told: list[tuple[str, Mapping[str, Any]]] = []
 
     def __enter__(self) -> Hosts:
@@ -53,7 +54,7 @@ class Hosts:
         if host in self.dead:
             raise Unreachable(host, "no route to host")
         self.told.append((host, fields))
-        return {"files": 3, "bytes": 3_000_000, "seen": 40}
+        return {"files": self.files, "bytes": self.files * 1_000_000, "seen": 40}
 
 
 @pytest.fixture
@@ -146,6 +147,25 @@ def test_purge_counts_asks_and_drops(hosts: Hosts, capsys: Captured) -> None:
     assert fields["paths"] == ["a.flac", "b/c.flac"] and fields["message"] == "wrong cut"
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(row["event"], row["files"]) for row in found] == [("purged", 3)] * 2
+
+
+def test_a_comma_of_a_name_is_escaped(hosts: Hosts, capsys: Captured) -> None:
+    assert call(media.purge, paths=r"Live/Hello\, Goodbye.flac, b.flac", yes=2) == 0
+    assert hosts.told[0][1]["paths"] == ["Live/Hello, Goodbye.flac", "b.flac"]
+    assert "no piece" not in capsys.readouterr().err
+
+
+def test_a_purge_that_finds_nothing_says_which_names_it_was_given(
+    hosts: Hosts, capsys: Captured
+) -> None:
+    """What nobody has played is in no cache, and that is no error; a comma may have been none."""
+    hosts.files = 0
+    assert call(media.purge, paths="Live/Hello, Goodbye.flac", yes=2) == 0
+    err = capsys.readouterr().err
+    assert "no piece of 'Live/Hello', 'Goodbye.flac' is in these caches" in err and r"\," in err
+    assert call(media.purge, paths="a.flac", dry_run=True) == 0
+    err = capsys.readouterr().err
+    assert "no piece of 'a.flac'" in err and "comma" not in err
 
 
 def test_what_is_lost_is_counted_before_the_question(

@@ -261,6 +261,17 @@ def test_what_stays_is_told_with_the_reason(fleet: ServiceFleet, capsys: Capture
     assert [row["id"] for row in fleet.letters] == ["job1"]
 
 
+def test_more_letters_that_stay_than_are_told_are_no_failure(
+    fleet: ServiceFleet, capsys: Captured
+) -> None:
+    fleet.letters = [letter(n, late=True) for n in range(800)]
+    assert call(jobs.requeue, yes=800) == 0
+    assert "and 300 more stay" in capsys.readouterr().err
+    assert call(jobs.requeue, yes=800, json=True) == 0
+    done = records(capsys)[-1]
+    assert (done["moved"], done["held"], len(done["kept"])) == (0, 800, 500)
+
+
 def test_without_letters_there_is_nothing_to_ask(fleet: ServiceFleet) -> None:
     fleet.letters = []
     assert call(jobs.requeue) == 0
