@@ -74,6 +74,12 @@ def test_patterns(pattern: str, hosts: list[str]) -> None:
         ("edge:&worker", "leaves no host", "groups: edge"),
         ("stream1_twin", "leaves no host", "groups"),
         ("stream[7-9]", "'stream[7-9]' is neither", "stream[1-2,10]"),
+        ("stream[1-3,10]", "'stream[1-3,10]' is neither", "stream[1-2,10]"),
+        ("edge[0-1]", "'edge[0-1]' is neither", "a slice is group[0:1]"),
+        ("edge[1-3]", "'edge[1-3]' is neither", "a slice is group[0:1]"),
+        ("streaming[1-]", "'streaming[1-]' is neither", "a slice is group[0:1]"),
+        ("str*[0-1]", "'str*[0-1]' is neither", "a slice is group[0:1]"),
+        ("[es]*[0-1]", "'[es]*[0-1]' is neither", "a slice is group[0:1]"),
     ],
 )
 def test_what_matches_nothing_is_an_error_with_advice(pattern: str, says: str, hint: str) -> None:
@@ -135,6 +141,12 @@ def test_what_is_empty_or_broken_means_no_host_instead_of_more_of_them(
 
 def test_folding() -> None:
     assert fold(["stream1", "stream2", "stream10", "edge1"]) == "edge1,stream[1-2,10]"
+
+
+@given(hosts=st.lists(st.sampled_from([*HOSTS]), min_size=1, unique=True))
+def test_what_is_folded_selects_exactly_these_hosts(hosts: list[str]) -> None:
+    """`edge[1-2]` is printed of edge1 and edge2: to Ansible it is the rest of the group edge, edge2."""
+    assert set(select(environment(), fold(hosts))) == set(hosts)
 
 
 NAMES = st.sampled_from(
