@@ -23,8 +23,8 @@ from backline.inventory import Environment
 EVERYTHING = "all"
 Fits = Callable[[str], object]
 _BRACKETS = re.compile(r"\[[^\]]*\]")
-_NOTHING_OR = re.compile(r"^\||\|\||(?<!\\)\|$")
-"""An alternative of a regular expression that is empty, and so fits every name."""
+_NOBODY = "__________"
+"""A name that nobody has: a regular expression that fits it and `all` as well fits every name."""
 _SIGNS = "!&~"
 _SPECIAL = set(".?*[")
 _RANGE = re.compile(r"\[[\d,-]*\d[-,]\d[\d,-]*\]")
@@ -114,12 +114,13 @@ def _matches(environment: Environment, term: str) -> list[str]:
 
 def _regex(term: str) -> Fits:
     """What a term `~regular expression` asks of a name."""
-    if _NOTHING_OR.search(term[1:]):
-        raise _broken(term, "has an empty alternative, which every host fits")
     try:
-        return re.compile(term[1:]).match
+        fits = re.compile(term[1:]).match
     except (re.error, OverflowError, RecursionError) as error:
         raise _broken(term, f"is no regular expression: {error}") from None
+    if fits(EVERYTHING) and fits(_NOBODY):
+        raise _broken(term, "fits every host")
+    return fits
 
 
 def _named(environment: Environment, fits: Fits, hosts_too: bool) -> list[str] | None:

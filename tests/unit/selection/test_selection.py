@@ -59,6 +59,11 @@ def environment() -> Environment:
         ("stream[1,10]:!stream1", ["stream10"]),
         ("!db.one", [host for host in HOSTS if host != "db.one"]),
         ("~(edge|worker)1", ["edge1", "worker1"]),
+        ("~stream.*", ["stream1", "stream2", "stream10"]),
+        ("~.*ker", ["worker1"]),
+        (r"~^edge\d", ["edge1", "edge2"]),
+        ("~(?=.*2)", ["edge2", "stream2"]),
+        ("~^(stream1|)$", ["stream1"]),
     ],
 )
 def test_patterns(pattern: str, hosts: list[str]) -> None:
@@ -91,6 +96,7 @@ def test_what_matches_nothing_is_an_error_with_advice(pattern: str, says: str, h
 
 EMPTY = "an empty host pattern"
 PART = "has an empty part"
+EVERY = "fits every host"
 BRACKET = "has a bracket without its other one"
 
 
@@ -124,8 +130,18 @@ BRACKET = "has a bracket without its other one"
         ("streaming[]", "is neither"),
         ("~str(", "is no regular expression: missing )"),
         ("all:!~*", "is no regular expression: nothing to repeat"),
-        ("~stream1|", "has an empty alternative"),
-        ("~|stream1", "has an empty alternative"),
+        ("~stream1|", EVERY),
+        ("~|stream1", EVERY),
+        ("~(|stream2)", EVERY),
+        ("~^(stream1|)", EVERY),
+        ("~(edge|)(|stream)", EVERY),
+        (r"~(|stream2)\b", EVERY),
+        ("~(|stream).*", EVERY),
+        ("~()", EVERY),
+        ("~^", EVERY),
+        ("~.*", EVERY),
+        ("edge,~^()", EVERY),
+        ("all:!~(|stream2)", EVERY),
         ("all,!!db.one", "is neither"),
     ],
 )
