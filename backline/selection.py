@@ -2,9 +2,10 @@
 
 `streaming:&zone_a:!stream3`, `web*`, `~stream[12]`, `streaming[0]`, `streaming[0:1]` mean what they
 mean to Ansible (a test compares the two). In addition a folded range of hosts, as this program prints
-them (`stream[1-3]`), means those hosts.
+them (`stream[1-3]`, `db[1,3]`), means those hosts.
 
-One difference: where Ansible leaves out what is empty or broken, and so means more hosts than were
+Two differences. A slice of a group has a colon: to Ansible `stream[1-2]` is one as well, of a group
+`stream`. And where Ansible leaves out what is empty or broken, and so means more hosts than were
 written (`all:!` is all, `streaming[` is streaming), such a pattern is refused. An unset variable of the
 shell looks like that.
 """
@@ -22,12 +23,13 @@ from backline.inventory import Environment
 EVERYTHING = "all"
 Fits = Callable[[str], object]
 _BRACKETS = re.compile(r"\[[^\]]*\]")
-_NOTHING_OR = re.compile(r"^\||\|\||(?<!\\)\|$")
-"""An alternative of a regular expression that is empty, and so fits every name."""
+_NOBODY = "__________"
+"""A name that nobody has: a regular expression that fits it and `all` as well fits every name."""
 _SIGNS = "!&~"
 _SPECIAL = set(".?*[")
-_RANGE = re.compile(r"^([^\[\]]*)\[[\d,-]*\d[-,]\d[\d,-]*\]")
-_SUBSCRIPT = re.compile(r"^(.+)\[(?:(-?\d+)|(\d+)([:-])(\d*))\]$")
+_RANGE = re.compile(r"\[[\d,-]*\d[-,]\d[\d,-]*\]")
+_RANGE_ENDS = re.compile(r"\[\d[\d,-]*[-,][\d,-]*\]$")
+_SUBSCRIPT = re.compile(r"^(.+)\[(?:(-?\d+)|(\d+):(\d*))\]$")
 
 
 def select(environment: Environment, pattern: str) -> list[str]:
@@ -95,9 +97,11 @@ def _matches(environment: Environment, term: str) -> list[str]:
     if term.startswith("~"):
         found = _named(environment, _regex(term), True)
     else:
-        folded = _folded(environment, term) if _is_range(environment, term) else None
+        folded = _folded(environment, term) if _RANGE.search(term) else None
         if folded is not None:
             return folded
+        if _RANGE_ENDS.search(term):
+            raise _nothing(environment, term)
         base, cut = _subscript(term)
         fits = re.compile(fnmatch.translate(base)).match
         found = _named(environment, fits, not _SPECIAL.isdisjoint(base))
@@ -110,12 +114,13 @@ def _matches(environment: Environment, term: str) -> list[str]:
 
 def _regex(term: str) -> Fits:
     """What a term `~regular expression` asks of a name."""
-    if _NOTHING_OR.search(term[1:]):
-        raise _broken(term, "has an empty alternative, which every host fits")
     try:
-        return re.compile(term[1:]).match
+        fits = re.compile(term[1:]).match
     except (re.error, OverflowError, RecursionError) as error:
         raise _broken(term, f"is no regular expression: {error}") from None
+    if fits(EVERYTHING) and fits(_NOBODY):
+        raise _broken(term, "fits every host")
+    return fits
 
 
 def _named(environment: Environment, fits: Fits, hosts_too: bool) -> list[str] | None:
@@ -137,21 +142,15 @@ def _subscript(term: str) -> tuple[str, slice | None]:
     match = _SUBSCRIPT.match(term)
     if not match:
         return term, None
-    base, single, start, _, end = match.groups()
+    base, single, start, end = match.groups()
     if single is not None:
         index = int(single)
         return base, slice(index, index + 1 or None)
     return base, slice(int(start), int(end) + 1 if end else None)
 
 
-def _is_range(environment: Environment, term: str) -> bool:
-    """`stream[1-3]`, `db[1,3]`: a folded range of hosts, unless what precedes it is a group."""
-    match = _RANGE.match(term)
-    return bool(match and match.group(1) not in environment.groups)
-
-
 def _folded(environment: Environment, term: str) -> list[str] | None:
-    """The hosts of a folded range if every one of them is in the inventory."""
+    """The hosts of a folded range, `stream[1-3]` or `db[1,3]`, if every one is in the inventory."""
     from ClusterShell.NodeSet import NodeSet, NodeSetException
 
     try:
@@ -173,6 +172,8 @@ def _nothing(environment: Environment, term: str) -> BacklineError:
     names = [EVERYTHING, *environment.groups, *environment.hosts]
     close = difflib.get_close_matches(term, names, n=3)
     advice = f"did you mean {' or '.join(close)}? " if close else ""
+    if _RANGE_ENDS.search(term):
+        advice += "a dash or comma names hosts, all of which must be there; a slice is group[0:1]. "
     shown = (
         fold(environment.hosts) if len(environment.hosts) <= 200 else f"{len(environment.hosts)}"
     )

@@ -184,7 +184,9 @@ def reached(answers: Mapping[str, Mapping[str, Any] | HostError]) -> list[Findin
         by_code.setdefault(error.code, []).append(error)
     for code, alike in by_code.items():
         first = alike[0]
-        hint = "fab hosts.trust compares and pins" if code == KEY_UNKNOWN else first.hint
+        hint = first.hint
+        if code == KEY_UNKNOWN and "hosts.trust" in hint:  # which pins no jump host
+            hint = "fab hosts.trust compares and pins"
         more = f" (and {len(alike) - 1} more)" if len(alike) > 1 else ""
         said = f"{fold(error.host for error in alike)}: {first.message}{more}"
         findings.append(Finding("hosts", BAD, said, hint or "is it up? is there a way to it?"))

@@ -85,11 +85,12 @@ def compare(
     offers, lines = list(offers), _lines(text)[1]
     found = []
     for offer in offers:
-        pinned = {line.type: line.blob for line in lines if line.has(offer.place)}
+        forbidden = (revoked or {}).get(offer.host, ())
+        pinned = _pinned(lines, offer.place, forbidden)
         proven = not pinned or any(pinned.get(kind) == blob for kind, blob in offer.keys.items())
         for kind, blob in sorted(offer.keys.items()):
             state, was = _state(pinned, kind, blob, proven)
-            if blob in (revoked or {}).get(offer.host, ()):
+            if blob in forbidden:
                 state, was = REVOKED, ""
             twin = _twin(lines, offers, offer, blob)
             found.append(Key(offer.host, offer.place, kind, fingerprint(blob), state, was, twin))
@@ -97,7 +98,8 @@ def compare(
 
 
 def merged(text: str, offers: Iterable[Offer], keys: Iterable[Key]) -> str:
-    """known_hosts with the offered keys in it: sorted, each once; `keys` is what `compare` said.
+    """known_hosts with the offered keys in it: sorted, each once; `keys` is what `compare` said. Of two
+    keys of one kind under the same names the first, which is the one that counts, stays the first.
 
     A host of which any key has changed loses all that was pinned for it.
     """
@@ -109,7 +111,7 @@ def merged(text: str, offers: Iterable[Offer], keys: Iterable[Key]) -> str:
         for kind, blob in offer.keys.items():
             if not any(line.has(offer.place) and line.blob == blob for line in lines):
                 lines.append(_Line((offer.place,), kind, blob, ""))
-    pinned = sorted({line.text() for line in lines}, key=_in_order)
+    pinned = sorted(dict.fromkeys(line.text() for line in lines), key=_in_order)
     return "".join(f"{line}\n" for line in (*kept, *pinned))
 
 
@@ -129,6 +131,17 @@ def missing(text: str, places: Mapping[str, str]) -> list[str]:
         for host, place in places.items()
         if place not in plain and not any(line.has(place) for line in hashed)
     ]
+
+
+def _pinned(lines: Iterable[_Line], place: str, forbidden: Collection[str]) -> dict[str, str]:
+    """The key of each type that a connection expects (transport.pins.Pins.into): the first, those of
+    hashed names after the others, and one that is revoked only for want of another."""
+    held = [line for line in lines if line.has(place)]
+    held.sort(key=lambda line: (line.blob in forbidden, place not in line.names))
+    pinned: dict[str, str] = {}
+    for line in held:
+        pinned.setdefault(line.type, line.blob)
+    return pinned
 
 
 def _state(pinned: Mapping[str, str], kind: str, blob: str, proven: bool) -> tuple[str, str]:
@@ -184,6 +197,6 @@ def _hashed(name: str, place: str) -> bool:
 
 
 def _in_order(line: str) -> list[tuple[int, int, str]]:
-    """stream2 before stream10."""
-    parts = _NUMBERS.split(line)
+    """stream2 before stream10, by names and kind of key."""
+    parts = _NUMBERS.split(" ".join(line.split()[:2]))
     return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]

@@ -74,7 +74,8 @@ def operation(**options: Any) -> Callable[[Callable[..., None]], Task[Any]]:
 
 
 def _select(c: Any, flags: dict[str, Any]) -> None:
-    """Hands what -H says to the task as its --on. Raises BacklineError when it has none."""
+    """Hands what -H says to the task as its --on. Raises BacklineError when it has none, and
+    when --on was given as well."""
     selector = c.config.get(SELECTOR)
     if not selector:
         return
@@ -84,7 +85,11 @@ def _select(c: Any, flags: dict[str, Any]) -> None:
             state="nothing was changed",
             hint="the same without -H",
         )
-    flags["on"] = flags["on"] or selector
+    if flags["on"]:
+        raise BacklineError(
+            "-H and --on both name hosts", state="nothing was changed", hint="one of the two"
+        )
+    flags["on"] = selector
 
 
 def several(text: str, flag: str) -> list[str]:

@@ -60,6 +60,14 @@ class RejectUnpinned(paramiko.RejectPolicy):
         raise UnpinnedKey(key)
 
 
+class JumpHostFailed(Exception):
+    """The way to a host ends at its jump host already; `error`: what went wrong there."""
+
+    def __init__(self, jump: PinnedConnection, error: Exception) -> None:
+        super().__init__(str(error))
+        self.jump, self.error = jump, error
+
+
 class PinnedConnection(Connection):  # type: ignore[misc]
     """A Fabric Connection to one host of the inventory; its jump hosts must be pinned as well."""
 
@@ -108,6 +116,17 @@ class PinnedConnection(Connection):  # type: ignore[misc]
             )
         return gateway
 
+    def open_gateway(self) -> Any:
+        """What leads to the host instead of a socket. Raises JumpHostFailed for what the jump host is."""
+        if isinstance(self.gateway, PinnedConnection):
+            try:
+                self.gateway.open()
+            except JumpHostFailed:
+                raise
+            except Exception as error:
+                raise JumpHostFailed(self.gateway, error) from error
+        return super().open_gateway()
+
     def open(self) -> Any:
         """Connects and verifies the host's key; raises what paramiko raises, see `explain`."""
         if self.is_connected:
@@ -127,12 +146,18 @@ class PinnedConnection(Connection):  # type: ignore[misc]
         return result
 
     def close(self) -> None:
-        """Ends the connection at once, instead of when its thread looks around next."""
+        """Ends the connection at once, instead of when its thread looks around next, also one that was
+        never logged in, and those to its jump hosts: they are nobody else's."""
         end = getattr(self.transport and self.transport.sock, "shutdown", None)
         if end:  # a ProxyCommand has none
             with suppress(OSError, EOFError, paramiko.SSHException):
                 end(socket.SHUT_RDWR)
-        super().close()
+        try:
+            super().close()
+            self.client.close()
+        finally:
+            if isinstance(self.gateway, PinnedConnection):
+                self.gateway.close()
 
 
 def _private_key(path: Path) -> dict[str, Any]:
@@ -161,6 +186,8 @@ def _trust(host: Target, known_hosts: Path) -> str:
 
 def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
     """What a failed connection means, where, and what to do about it. Nothing was sent over it."""
+    if isinstance(error, JumpHostFailed):
+        return _of_jump_host(host, known_hosts, error)
     found = (
         _of_its_key(host, known_hosts, error)
         or _of_our_key(host, error)
@@ -168,6 +195,24 @@ def explain(host: Target, known_hosts: Path, error: Exception) -> Unreachable:
     )
     found.sent = False
     return found
+
+
+def _of_jump_host(host: Target, known_hosts: Path, failed: JumpHostFailed) -> Unreachable:
+    """The jump host is one of ~/.ssh/config: neither the inventory nor hosts.trust knows of it."""
+    jump = Target(host.name, failed.jump.host, failed.jump.port, failed.jump.user, None)
+    found = explain(jump, known_hosts, failed.error)
+    hint = found.hint
+    if _trust(host, known_hosts) in hint:
+        warning = "somebody may stand in between, so nothing was sent. "
+        hint = (
+            f"{warning if found.code == KEY_CHANGED else ''}A jump host is pinned by hand: compare its key "
+            f"on its console (ssh-keyscan shows the line), then write it into {known_hosts}"
+        )
+    elif found.code == "authentication":
+        hint = "does `ssh` log in there, with ~/.ssh/config and the agent's keys?"
+    return Unreachable(
+        host.name, f"jump host: {found.message}", code=found.code, hint=hint, sent=False
+    )
 
 
 def _of_its_key(host: Target, known_hosts: Path, error: Exception) -> Unreachable | None:

@@ -195,14 +195,15 @@ class SshFleet:
             connection = self._connections.get(host)
             if connection is not None and connection.is_connected:
                 return connection
-            target = self.targets[host]
+            self._drop(host)
+            target, connection = self.targets[host], None
             try:
                 connection = PinnedConnection.to(target, self.known_hosts, self._settings())
                 connection.open()
             except Exception as error:
                 if connection is not None:
                     with suppress(Exception):
-                        connection.client.close()
+                        connection.close()
                 raise explain(target, self.known_hosts, error) from error
             self._connections[host] = connection
             return connection

@@ -48,8 +48,6 @@ def offered(target: Target, known_hosts: Path) -> tuple[str, dict[str, str]]:
     finally:
         with suppress(Exception):
             connection.close()
-            if connection.gateway is not None:
-                connection.gateway.close()
     if not found:
         raise Unreachable(target.name, "it offers no host key of a kind that we take", code="ssh")
     return name_of(str(connection.host), int(connection.port)), found

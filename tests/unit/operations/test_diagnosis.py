@@ -88,13 +88,17 @@ def test_hosts_are_told_of_by_what_keeps_them_away() -> None:
     answers: dict[str, dict[str, object] | HostError] = {"h1": {"time": 1}, "h5": {"time": 1}}
     for name in ("h2", "h3"):
         answers[name] = Unreachable(name, f"{name}: refused", code="refused")
-    answers["h6"] = Unreachable("h6", "no host key", code="host_key_unknown", hint="look")
+    answers["h6"] = Unreachable(
+        "h6", "no host key", code="host_key_unknown", hint="fab hosts.trust h6"
+    )
     answers["h4"] = Unreachable("h4", "wrong host key", code="host_key_changed", hint="compare")
     well, refused, key, wrong = doctor.reached(answers)
     assert (well.level, well.says) == (OK, "h[1,5] answer")
     assert refused.level == BAD and refused.says.startswith("h[2-3]: ")
     assert "1 more" in refused.says and refused.hint
-    assert key.level == BAD and "fab hosts.trust" in key.hint
+    assert key.level == BAD and key.hint == "fab hosts.trust compares and pins"
+    jump = Unreachable("h7", "jump host: no key", code="host_key_unknown", hint="by hand")
+    assert doctor.reached({"h7": jump})[0].hint == "by hand"
     assert wrong.says == "h4: wrong host key" and wrong.hint == "compare"
 
 

@@ -59,6 +59,11 @@ def environment() -> Environment:
         ("stream[1,10]:!stream1", ["stream10"]),
         ("!db.one", [host for host in HOSTS if host != "db.one"]),
         ("~(edge|worker)1", ["edge1", "worker1"]),
+        ("~stream.*", ["stream1", "stream2", "stream10"]),
+        ("~.*ker", ["worker1"]),
+        (r"~^edge\d", ["edge1", "edge2"]),
+        ("~(?=.*2)", ["edge2", "stream2"]),
+        ("~^(stream1|)$", ["stream1"]),
     ],
 )
 def test_patterns(pattern: str, hosts: list[str]) -> None:
@@ -74,6 +79,12 @@ def test_patterns(pattern: str, hosts: list[str]) -> None:
         ("edge:&worker", "leaves no host", "groups: edge"),
         ("stream1_twin", "leaves no host", "groups"),
         ("stream[7-9]", "'stream[7-9]' is neither", "stream[1-2,10]"),
+        ("stream[1-3,10]", "'stream[1-3,10]' is neither", "stream[1-2,10]"),
+        ("edge[0-1]", "'edge[0-1]' is neither", "a slice is group[0:1]"),
+        ("edge[1-3]", "'edge[1-3]' is neither", "a slice is group[0:1]"),
+        ("streaming[1-]", "'streaming[1-]' is neither", "a slice is group[0:1]"),
+        ("str*[0-1]", "'str*[0-1]' is neither", "a slice is group[0:1]"),
+        ("[es]*[0-1]", "'[es]*[0-1]' is neither", "a slice is group[0:1]"),
     ],
 )
 def test_what_matches_nothing_is_an_error_with_advice(pattern: str, says: str, hint: str) -> None:
@@ -85,6 +96,7 @@ def test_what_matches_nothing_is_an_error_with_advice(pattern: str, says: str, h
 
 EMPTY = "an empty host pattern"
 PART = "has an empty part"
+EVERY = "fits every host"
 BRACKET = "has a bracket without its other one"
 
 
@@ -118,8 +130,18 @@ BRACKET = "has a bracket without its other one"
         ("streaming[]", "is neither"),
         ("~str(", "is no regular expression: missing )"),
         ("all:!~*", "is no regular expression: nothing to repeat"),
-        ("~stream1|", "has an empty alternative"),
-        ("~|stream1", "has an empty alternative"),
+        ("~stream1|", EVERY),
+        ("~|stream1", EVERY),
+        ("~(|stream2)", EVERY),
+        ("~^(stream1|)", EVERY),
+        ("~(edge|)(|stream)", EVERY),
+        (r"~(|stream2)\b", EVERY),
+        ("~(|stream).*", EVERY),
+        ("~()", EVERY),
+        ("~^", EVERY),
+        ("~.*", EVERY),
+        ("edge,~^()", EVERY),
+        ("all:!~(|stream2)", EVERY),
         ("all,!!db.one", "is neither"),
     ],
 )
@@ -135,6 +157,12 @@ def test_what_is_empty_or_broken_means_no_host_instead_of_more_of_them(
 
 def test_folding() -> None:
     assert fold(["stream1", "stream2", "stream10", "edge1"]) == "edge1,stream[1-2,10]"
+
+
+@given(hosts=st.lists(st.sampled_from([*HOSTS]), min_size=1, unique=True))
+def test_what_is_folded_selects_exactly_these_hosts(hosts: list[str]) -> None:
+    """`edge[1-2]` is printed of edge1 and edge2: to Ansible it is the rest of the group edge, edge2."""
+    assert set(select(environment(), fold(hosts))) == set(hosts)
 
 
 NAMES = st.sampled_from(

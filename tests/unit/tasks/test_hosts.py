@@ -351,6 +351,37 @@ def test_hashed_names_are_found() -> None:
     assert merge(text, offer("a", BLOBS[1])) == f"a ssh-ed25519 {BLOBS[1]}\n"
 
 
+def hashed(place: str) -> str:
+    salt = b"salt salt salt salt!"
+    digest = hmac.new(salt, place.encode(), hashlib.sha1).digest()
+    return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a", "b,a"), (hashed("a"), hashed("a"))])
+def test_of_two_keys_of_a_kind_the_first_counts_as_it_does_for_connections(
+    names: tuple[str, str],
+) -> None:
+    text = "".join(f"{n} ssh-ed25519 {blob}\n" for n, blob in zip(names, BLOBS[1::-1], strict=True))
+    first, second = offer("a", BLOBS[1]), offer("a", BLOBS[0])
+    assert [key.state for key in trust.compare(text, [first])] == ["pinned"]
+    (key,) = trust.compare(text, [second])
+    assert (key.state, key.was) == ("changed", trust.fingerprint(BLOBS[1]))
+    kept = merge(text, second)  # what --replace writes
+    assert [key.state for key in trust.compare(kept, [second])] == ["pinned"]
+    assert trust.compare(kept, [first])[0].state == "changed"
+    other = merge(text, first, offer("c", BLOBS[2]))
+    assert trust.compare(other, [first])[0].state == "pinned"
+
+
+def test_the_key_that_counts_is_not_the_one_of_a_hashed_name_nor_a_revoked_one() -> None:
+    lines = [f"{hashed('a')} ssh-ed25519 {BLOBS[0]}\n", f"a ssh-ed25519 {BLOBS[1]}\n"]
+    assert trust.compare("".join(lines), [offer("a", BLOBS[1])])[0].state == "pinned"
+    assert trust.compare("".join(lines), [offer("a", BLOBS[0])])[0].state == "changed"
+    revoked = {"a": {BLOBS[1]}}
+    assert trust.compare("".join(lines), [offer("a", BLOBS[0])], revoked)[0].state == "pinned"
+    assert trust.compare(lines[1], [offer("a", BLOBS[0])], revoked)[0].state == "changed"
+
+
 def test_what_is_not_ours_stays() -> None:
     text = f"# first\n\n@revoked * ssh-rsa {BLOBS[2]}\nnonsense\nh10 ssh-rsa {BLOBS[0]}\n"
     found = merge(text, offer("h9", BLOBS[1]))

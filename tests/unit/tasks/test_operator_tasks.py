@@ -350,6 +350,9 @@ def test_h_selects_hosts_instead_of_repeating_the_task(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("error:") == 1
     assert "'h9' is neither a group nor a host" in done.stderr
+    both = "-H", "h1", "status", "--on", "h2"
+    done = fab(*both, BACKLINE_ROOT=str(tmp_path), BACKLINE_ENV="stage")
+    assert done.returncode == 1 and "-H and --on both name hosts" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,8 @@ class Server:
             transport.close()
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept
         self.socket.close()
         self.cut()
 
@@ -58,14 +60,14 @@ class Server:
             transport.set_subsystem_handler("sftp", SFTPServer, Files, self.root)
             self.transports.append(transport)
             with contextlib.suppress(paramiko.SSHException, EOFError):
-                transport.start_server(server=Session(self))
+                transport.start_server(server=Session(self, transport))
 
 
 class Session(paramiko.ServerInterface):
     """What a client may do."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, server: Server, transport: paramiko.Transport) -> None:
+        self.server, self.transport = server, transport
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -75,6 +77,16 @@ class Session(paramiko.ServerInterface):
         return paramiko.AUTH_SUCCESSFUL if good else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
+        return paramiko.OPEN_SUCCEEDED
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        try:
+            way = socket.create_connection(destination)
+        except OSError:
+            return paramiko.OPEN_FAILED_CONNECT_FAILED
+        threading.Thread(target=_forward, args=(self.transport, way), daemon=True).start()
         return paramiko.OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
@@ -106,6 +118,25 @@ class Session(paramiko.ServerInterface):
         with contextlib.suppress(OSError, EOFError):
             channel.send_exit_status(process.wait())
             channel.close()
+
+
+def _forward(transport: paramiko.Transport, way: socket.socket) -> None:
+    """What a jump host does: carries bytes between a channel and the host that it leads to."""
+    channel = transport.accept(10)
+    for source, sink in ((channel, way), (way, channel)):
+        threading.Thread(target=_carry, args=(source, sink), daemon=True).start()
+
+
+def _carry(
+    source: socket.socket | paramiko.Channel, sink: socket.socket | paramiko.Channel
+) -> None:
+    with contextlib.suppress(OSError, EOFError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with contextlib.suppress(OSError, EOFError):
+            end.shutdown(socket.SHUT_RDWR)
+            end.close()
 
 
 def _pump(source: IO[bytes], send: Callable[[bytes], None]) -> None:

@@ -162,11 +162,110 @@ def test_a_key_that_is_not_pinned_is_refused(
     assert "there is no" in error.message and trust in error.hint
 
 
+@pytest.fixture
+def jump(tmp_path: Path, keys: Path, server: Server, known: Path) -> Iterator[Server]:
+    """A pinned jump host before `server`, which the SSH configuration calls stream1.test."""
+    running = Server(tmp_path / "jump", paramiko.ECDSAKey.from_private_key_file(str(keys)))
+    known.write_text(server.pinned() + running.pinned())
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text(
+        f"Host stream1.test\n  HostName 127.0.0.1\n  ProxyJump deploy@127.0.0.1:{running.port}\n"
+        f"Host 127.0.0.1\n  IdentityFile {keys}\n"
+    )
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def behind(
+    target: Target, known: Path, jump: Server, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SshFleet]:
+    """stream1 behind the jump host."""
+    monkeypatch.setenv("HOME", str(known.parent))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    target = dataclasses.replace(target, address="stream1.test")
+    with SshFleet({"stream1": target}, known) as made:
+        yield made
+
+
+def test_a_jump_hosts_key_is_not_called_the_key_of_the_host_behind_it(
+    behind: SshFleet, server: Server, jump: Server, known: Path
+) -> None:
+    where, other = f"127.0.0.1 port {jump.port}", paramiko.ECDSAKey.generate()
+    by_hand = "A jump host is pinned by hand"
+    known.write_text(server.pinned() + jump.pinned(other))
+    error = failure(behind)
+    assert error.code == "host_key_changed"
+    assert error.message.startswith(f"jump host: wrong host key from {where}: expected")
+    assert error.hint.startswith("somebody may stand in between") and by_hand in error.hint
+    known.write_text(server.pinned())
+    unknown = failure(behind)
+    assert unknown.code == "host_key_unknown"
+    assert unknown.message.startswith(f"jump host: no host key is pinned for {where}; it offered")
+    with pytest.raises(Unreachable) as asked:
+        host_keys.offered(behind.targets["stream1"], known)
+    assert asked.value.message == unknown.message
+    for found in (error, unknown, asked.value):
+        assert "hosts.trust" not in found.hint and by_hand in found.hint
+        assert isinstance(found, Unreachable) and not found.sent
+    known.write_text(server.pinned(other) + jump.pinned())
+    assert "hosts.trust" in failure(behind).hint  # the host's own key is its own
+
+
+def test_a_jump_host_that_is_down_or_lets_nobody_in_is_named(
+    behind: SshFleet, jump: Server, target: Target, known: Path
+) -> None:
+    where = f"jump host: deploy@127.0.0.1 port {jump.port}"
+    way = connection.PinnedConnection(f"deploy@127.0.0.1:{jump.port}", known_hosts=known)
+    failed = connection.JumpHostFailed(way, paramiko.AuthenticationException("no"))
+    refused = connection.explain(target, known, failed)
+    assert refused.code == "authentication" and refused.message.startswith(
+        f"{where} refuses our key"
+    )
+    assert "ssh" in refused.hint and "fab provision" not in refused.hint
+    jump.close()
+    error = failure(behind)
+    assert (error.code, error.message) == ("refused", f"{where}: Connection refused")
+
+
+def ended(jump: Server) -> bool:
+    """Whether every connection to the jump host is over, within seconds."""
+    end = time.monotonic() + 5
+    while any(transport.is_active() for transport in jump.transports):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return bool(jump.transports)
+
+
+def test_no_connection_to_a_jump_host_outlives_the_one_behind_it(
+    behind: SshFleet, server: Server, jump: Server, known: Path
+) -> None:
+    server.commands[HOSTCTL] = "echo '{\"ok\": true}'"
+    assert behind.call("stream1", "facts", {})["ok"]
+    server.cut()
+    stop = time.monotonic() + 10
+    while behind._connections["stream1"].is_connected:
+        assert time.monotonic() < stop
+        time.sleep(0.01)
+    assert behind.call("stream1", "facts", {})["ok"]  # over a new one
+    assert jump.connections == 2 and not jump.transports[0].is_active()
+    behind.close()
+    assert ended(jump)
+    known.write_text(server.pinned(paramiko.ECDSAKey.generate()) + jump.pinned())
+    assert failure(behind).code == "host_key_changed" and ended(jump)
+    known.write_text(server.pinned() + jump.pinned())
+    server.close()
+    assert "stream1.test" in failure(behind).message and ended(jump)
+    assert jump.connections == 4
+
+
 def test_a_key_of_ours_that_is_refused(target: Target, known: Path, tmp_path: Path) -> None:
     paramiko.ECDSAKey.generate().write_private_key_file(str(tmp_path / "other"))
     fleet = SshFleet({"h": dataclasses.replace(target, key_file=str(tmp_path / "other"))}, known)
     error = failure(fleet, "h")
-    assert error.code == "authentication" and "fab provision" in error.hint
+    assert error.code == "authentication", error.message
+    assert "fab provision" in error.hint
     fleet = SshFleet({"h": dataclasses.replace(target, key_file=str(tmp_path / "none"))}, known)
     assert "there is no private key" in failure(fleet, "h").message
 
