@@ -1,0 +1,45 @@
+"""What a restart, reboot or patch that ends half way undoes, and what it leaves to others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from test_patch_look import TASKS, said
+
+EVERYTHING = ["broker", "database", "edge", "streaming"]
+
+
+def tasks(page: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load((TASKS / page).read_text(encoding="utf-8")))
+
+
+def flat(page: str) -> list[dict[str, Any]]:
+    """The tasks of a file in their order, also those of a block."""
+    return [one for task in tasks(page) for one in task.get("block", [task])]
+
+
+def carried_out(**facts: Any) -> list[str]:
+    """The tasks of stop.yml that would run on a host of every kind."""
+    groups = dict.fromkeys(EVERYTHING, ["host1", "host2"])
+    known = {"inventory_hostname": "host1", "groups": groups, **facts}
+    done = []
+    for task in tasks("stop.yml"):
+        when = task.get("when", [])
+        conditions = when if isinstance(when, list) else [when]
+        if all(said("{{ " + condition + " }}", **known) for condition in conditions):
+            done.append(task["name"].removeprefix("Stop | "))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("page", "first"),
+    [
+        ("database_before.yml", "Database | The leader hands over first"),
+        ("broker_before.yml", "Broker | Clients and leaders of queues move to other nodes"),
+    ],
+)
+def test_what_is_only_looked_at_has_not_begun(page: str, first: str) -> None:
+    names = [one["name"] for one in flat(page)]
+    assert names[names.index(first) - 1].endswith("Something is begun from here on")
