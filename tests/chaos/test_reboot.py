@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 import time
 import urllib.request
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -124,14 +126,24 @@ def test_the_last_edge_that_answers_does_not_boot(fleet: Fleet) -> None:
 MARK = "/var/lib/backline/upkeep"
 
 
+def proxy(fleet: Fleet, host: str, **request: Any) -> Any:
+    """What the database proxy of an app host answers."""
+    return json.loads(at(fleet, host, f"echo '{json.dumps(request)}' | hostctl proxy"))
+
+
 def test_nobody_else_may_be_at_work_on_another_database(fleet: Fleet) -> None:
-    first, second, _ = fleet.hosts("database")
+    """Who is refused undoes nothing of what the other one did."""
+    leader, app = cluster.leader(fleet), fleet.hosts("streaming")[0]
+    first, second = [host for host in fleet.hosts("database") if host != leader]
+    drained = proxy(fleet, app, action="drain", server=first, seconds=900, actor="test")["held"]
     at(fleet, first, f"echo patch-of-somebody > {MARK}")
     try:
         said = refused(fleet, second, "restart")
         assert f"{first}: somebody is at work there" in said and "patch-of-somebody" in said
+        assert drained and proxy(fleet, app, action="status")["held"] == drained
     finally:
         at(fleet, first, f"rm -f {MARK}")
+        proxy(fleet, app, action="release", actor="test")
 
 
 def test_nobody_else_may_be_at_work_on_the_same_edge(fleet: Fleet) -> None:

@@ -33,6 +33,17 @@ def carried_out(**facts: Any) -> list[str]:
     return done
 
 
+def test_a_run_that_was_refused_undoes_nothing() -> None:
+    """Proxies, the shared address and the broker may be the work of the run that it was refused for."""
+    undone = {"Readers may come to this database again", "Clients may come to this broker again"}
+    assert not undone & set(carried_out())
+    assert len(carried_out(__patch_begun=True)) == len(carried_out()) + 3
+    (mark,) = [task for task in tasks("stop.yml") if "Say that nobody works" in task["name"]]
+    command = mark["ansible.builtin.script"]["cmd"]
+    assert said(command, __patch_run="patch-1") == "upkeep_mark.py drop patch-1"
+    assert said(command, __patch_run="patch-1", __patch_begun=True).split()[1] == "leave"
+
+
 @pytest.mark.parametrize(
     ("page", "first"),
     [
@@ -43,3 +54,15 @@ def carried_out(**facts: Any) -> list[str]:
 def test_what_is_only_looked_at_has_not_begun(page: str, first: str) -> None:
     names = [one["name"] for one in flat(page)]
     assert names[names.index(first) - 1].endswith("Something is begun from here on")
+
+
+def test_proxies_are_held_in_the_name_of_the_run() -> None:
+    """Then hostctl lets nobody else release them."""
+    asked = []
+    for page in ("switchover.yml", "database_before.yml", "database_after.yml", "stop.yml"):
+        always = [one for block in tasks(page) for one in block.get("always", [])]
+        for task in flat(page) + always:
+            words = task.get("ansible.builtin.command", {})
+            if "proxy" in words.get("argv", []) and "status" not in words["stdin"]:
+                asked.append(words["stdin"])
+    assert len(asked) == 6 and all("'run': __patch_run" in stdin for stdin in asked), asked
