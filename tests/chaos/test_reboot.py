@@ -117,6 +117,7 @@ def test_the_last_edge_that_answers_does_not_boot(fleet: Fleet) -> None:
         said = " ".join(f"{answer.out} {answer.err}".split())
         assert answer.code == 1 and "no other edge host answers and serves" in said
         assert at(fleet, first, keeps) == before
+        assert at(fleet, first, "cat /var/lib/backline/upkeep 2>/dev/null") == ""
     finally:
         at(fleet, second, "systemctl start haproxy")
     fab(fleet, "reboot", "--on", first)

@@ -66,3 +66,10 @@ def test_proxies_are_held_in_the_name_of_the_run() -> None:
             if "proxy" in words.get("argv", []) and "status" not in words["stdin"]:
                 asked.append(words["stdin"])
     assert len(asked) == 6 and all("'run': __patch_run" in stdin for stdin in asked), asked
+
+
+def test_who_would_be_missed_is_looked_for_before_the_host_is_marked() -> None:
+    names = [one["name"].partition("| ")[2] for one in flat("guards.yml")]
+    looked = names.index("See that another one of its kind serves while it boots")
+    assert names.index("See whether something was begun here") < looked
+    assert looked < names.index("Say who works on it")
