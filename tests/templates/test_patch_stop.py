@@ -73,3 +73,11 @@ def test_who_would_be_missed_is_looked_for_before_the_host_is_marked() -> None:
     looked = names.index("See that another one of its kind serves while it boots")
     assert names.index("See whether something was begun here") < looked
     assert looked < names.index("Say who works on it")
+
+
+def test_a_host_boots_under_a_lease_that_was_asked_for_after_its_last_download() -> None:
+    names = [one["name"] for one in flat("reboot.yml")]
+    waited = names.index("Reboot | Wait until its last download has ended")
+    boots = names.index("Reboot | Boot anew")
+    between = flat("reboot.yml")[waited:boots]
+    assert "lease.yml" in [one.get("ansible.builtin.include_tasks") for one in between]
