@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ import yaml
 from test_patch_look import TASKS, said
 
 EVERYTHING = ["broker", "database", "edge", "streaming"]
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 
 
 def tasks(page: str) -> list[dict[str, Any]]:
@@ -81,3 +85,44 @@ def test_a_host_boots_under_a_lease_that_was_asked_for_after_its_last_download()
     boots = names.index("Reboot | Boot anew")
     between = flat("reboot.yml")[waited:boots]
     assert "lease.yml" in [one.get("ansible.builtin.include_tasks") for one in between]
+
+
+def test_a_host_that_did_not_come_back_is_told_of_in_the_words_of_all_others(
+    tmp_path: Path,
+) -> None:
+    """To Ansible a host that does not answer is out of the play: nothing more would be said of it."""
+    (tmp_path / "files").symlink_to(TASKS.parents[1] / "files")
+    play = [
+        {
+            "hosts": "host1",
+            "gather_facts": False,
+            "vars": {"__patch_run": "patch-1", "__patch_begun": True, "__app_hosts": ["host2"]},
+            "tasks": [
+                {
+                    "block": [{"name": "Boot anew", "ansible.builtin.fail": {"msg": "timed out"}}],
+                    "rescue": [{"ansible.builtin.include_tasks": str(TASKS / "stop.yml")}],
+                }
+            ],
+        }
+    ]
+    host = {"ansible_host": "127.0.0.1", "ansible_port": 1, "app_name": "jukebox"}
+    hosts = {"host1": host, "host2": host}
+    groups = {group: {"hosts": {"host1": None}} for group in [*EVERYTHING, "patch_queue"]}
+    groups["broker"] = groups["patch_queue"] = {"hosts": {"host1": None, "host2": None}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(play))
+    (tmp_path / "hosts.yml").write_text(
+        yaml.safe_dump({"all": {"hosts": hosts, "children": groups}})
+    )
+    done = subprocess.run(
+        [ANSIBLE, "-i", "hosts.yml", "play.yml"],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said_of_it = " ".join(done.stdout.split())
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "host1: Boot anew" in said_of_it and "timed out" in said_of_it
+    assert "Hosts after it were not touched: host2" in said_of_it.replace("\\n", " ")
+    assert "unreachable=0" in said_of_it and "failed=1" in said_of_it
