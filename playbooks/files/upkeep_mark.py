@@ -20,7 +20,7 @@ LONGEST = 4500
 """Seconds: no step takes longer, as downloads get an hour before a reboot."""
 
 
-def main(action: str, run: str, killed: str = "") -> dict[str, bool]:
+def main(action: str, run: str, killed: str = "") -> dict[str, str]:
     folder = os.open(MARK.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -29,7 +29,7 @@ def main(action: str, run: str, killed: str = "") -> dict[str, bool]:
         os.close(folder)
 
 
-def alone(action: str, run: str, killed: str) -> dict[str, bool]:
+def alone(action: str, run: str, killed: str) -> dict[str, str]:
     there = MARK.read_text().strip() if MARK.exists() else ""
     if action in ("look", "take"):
         ago = time.time() - MARK.stat().st_mtime if there else LONGEST
@@ -49,7 +49,7 @@ def alone(action: str, run: str, killed: str) -> dict[str, bool]:
             os.utime(MARK, None if action == "keep" else (0, 0))
     elif action == "keep":
         sys.exit(f"{there or 'nobody'} is at work here by now, says {MARK}: {run} goes no further")
-    return {"left": bool(there)}
+    return {"left": there}
 
 
 if __name__ == "__main__":

@@ -405,7 +405,7 @@ A, B = "patch-20261126T030500Z-ann-1234", "patch-20261126T031000Z-bob-5678"
 def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run A has written on the host that it works there."""
     monkeypatch.setattr(UPKEEP, "MARK", tmp_path / "upkeep")
-    assert UPKEEP.main("look", A) == UPKEEP.main("take", A) == {"left": False}
+    assert UPKEEP.main("look", A) == UPKEEP.main("take", A) == {"left": ""}
     return tmp_path / "upkeep"
 
 
@@ -429,9 +429,9 @@ def test_what_a_run_left_is_gone_on_with(mark: Path, over: str) -> None:
     if over == "old":
         os.utime(mark, (time.time() - UPKEEP.LONGEST,) * 2)
     killed = f"patch-before,{A}" if over == "killed" else ""
-    assert UPKEEP.main("look", B, killed) == {"left": True}
+    assert UPKEEP.main("look", B, killed) == {"left": A}
     assert mark.read_text() == f"{A}\n", "looking changes nothing"
-    assert UPKEEP.main("take", B, killed) == {"left": True}
+    assert UPKEEP.main("take", B, killed) == {"left": A}
     with pytest.raises(SystemExit, match=f"{B} is at work here by now"):
         UPKEEP.main("keep", A)
     UPKEEP.main("drop", A)
