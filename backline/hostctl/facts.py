@@ -26,7 +26,7 @@ from .errors import HostctlError
 from .host import Host
 from .names import Request, is_release
 
-UPKEEP = "/var/lib/backline/upkeep"  # of playbooks/tasks/patch/mark.yml
+UPKEEP = "/var/lib/backline/upkeep"  # of playbooks/files/upkeep_mark.py
 
 
 def facts(host: Host, request: Request) -> dict[str, object]:

@@ -23,12 +23,14 @@ from backline.tasks.operator import (
 UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.@_-]*")
 OURS = {"application": "app", "postgresql": "patroni", "rabbitmq": "rabbitmq-server"}
 """What people call a service, and what runs it."""
+TRANSFERS_MOST = 3600
+"""As long as a host's lease can be taken for."""
 REBOOTS = ("auto", "never", "always")
 ON = "hosts, an Ansible pattern: streaming:&zone_a:!stream3"
 HELP = {
     "env": ENV_HELP,
     "outage": "go on though it is the only one of its kind",
-    "transfers": "seconds that downloads get to end before a reboot",
+    "transfers": "seconds that downloads get to end before a reboot, 3600 at most",
     "stock": "without mitogen: Ansible's own strategy and SSH",
     "dry_run": "look at the hosts and tell what would be done where; changes nothing",
     "json": JSON_HELP,
@@ -60,8 +62,11 @@ class Rules:
 
         fleet = environment(env)
         hosts = selection.select(fleet, required(fleet, on))
-        if self.transfers < 0:
-            raise BacklineError("--transfers is a number of seconds", state="nothing was changed")
+        if not 0 <= self.transfers <= TRANSFERS_MOST:
+            raise BacklineError(
+                f"--transfers is a number of seconds, {TRANSFERS_MOST} at most",
+                state="nothing was changed",
+            )
         extra = {
             **variables,
             "patch_hosts": ",".join(hosts),

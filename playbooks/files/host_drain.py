@@ -1,10 +1,10 @@
 """Takes this host out of its balancers, or puts it back:
 `host_drain.py on|off|leave APP RUN SECONDS WHY [HOLDER [KILLED]]`.
 
-`on` takes the app's lease for at most SECONDS, so that no deploy changes the host meanwhile, and says
-drain; the flag also outlives a reboot. `off` puts the host back and returns the lease; `leave` returns
-the lease and keeps the host out. A host that somebody else had drained stays drained. The leases of
-the runs KILLED, separated by commas, are nobody's any more.
+`on` takes the app's lease for at most SECONDS, so that no deploy changes the host meanwhile, writes down
+who works on it, and says drain; the flag also outlives a reboot. `off` puts the host back and returns the
+lease; `leave` returns the lease and keeps the host out. A host that somebody else had drained stays
+drained. The leases of the runs KILLED, separated by commas, are nobody's any more.
 Standard library only: it runs on the host. Prints one JSON object; exit 1 with the reason on stderr.
 """
 
@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 FLAG = Path("/run/backline/drain")
+MARK = Path("/var/lib/backline/upkeep")
 AFTER_BOOT = Path("/etc/tmpfiles.d/backline-drain.conf")
 
 
@@ -60,6 +61,10 @@ def main(
         return {"drained": FLAG.exists()}
     token = lease["token"] if lease and lease["run"] == run else seen["fence"] + 1
     hostctl("lease", **who, token=token, action="take", holder=holder, lifetime=int(seconds))
+    # As upkeep_mark.py does where there is no lease.
+    if action == "on" and run.startswith("patch-"):
+        MARK.write_text(f"{run}\n")
+        MARK.chmod(0o644)
     if action == "on" and not FLAG.exists():
         hostctl("drain", **who, token=token, action="on")
     # A run that was killed may have left the flag alone.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import threading
 import time
 import urllib.request
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -115,21 +117,51 @@ def test_the_last_edge_that_answers_does_not_boot(fleet: Fleet) -> None:
         said = " ".join(f"{answer.out} {answer.err}".split())
         assert answer.code == 1 and "no other edge host answers and serves" in said
         assert at(fleet, first, keeps) == before
+        assert at(fleet, first, "cat /var/lib/backline/upkeep 2>/dev/null") == ""
     finally:
         at(fleet, second, "systemctl start haproxy")
     fab(fleet, "reboot", "--on", first)
     until("all is well", BACK_S, lambda: well(fleet), every=3)
 
 
+MARK = "/var/lib/backline/upkeep"
+
+
+def proxy(fleet: Fleet, host: str, **request: Any) -> Any:
+    """What the database proxy of an app host answers."""
+    return json.loads(at(fleet, host, f"echo '{json.dumps(request)}' | hostctl proxy"))
+
+
 def test_nobody_else_may_be_at_work_on_another_database(fleet: Fleet) -> None:
-    first, second, _ = fleet.hosts("database")
-    mark = "/var/lib/backline/upkeep"
-    at(fleet, first, f"echo patch-of-somebody > {mark}")
+    """Who is refused undoes nothing of what the other one did."""
+    leader, app = cluster.leader(fleet), fleet.hosts("streaming")[0]
+    first, second = [host for host in fleet.hosts("database") if host != leader]
+    drained = proxy(fleet, app, action="drain", server=first, seconds=900, actor="test")["held"]
+    at(fleet, first, f"echo patch-of-somebody > {MARK}")
     try:
         said = refused(fleet, second, "restart")
         assert f"{first}: somebody is at work there" in said and "patch-of-somebody" in said
+        assert drained and proxy(fleet, app, action="status")["held"] == drained
     finally:
-        at(fleet, first, f"rm -f {mark}")
+        at(fleet, first, f"rm -f {MARK}")
+        proxy(fleet, app, action="release", actor="test")
+
+
+def test_nobody_else_may_be_at_work_on_the_same_edge(fleet: Fleet) -> None:
+    host = fleet.hosts("edge")[0]
+    at(fleet, host, f"echo patch-of-somebody > {MARK}; systemctl stop keepalived")
+    try:
+        answer = fab(fleet, "restart", "--on", host, expect=None)
+        said = " ".join(f"{answer.out} {answer.err}".split())
+        assert answer.code == 1 and "patch-of-somebody is at work here" in said
+        assert at(fleet, host, f"cat {MARK}").strip() == "patch-of-somebody"
+        assert at(fleet, host, "systemctl is-active keepalived").strip() != "active"
+        at(fleet, host, f"touch -d '2 hours ago' {MARK}")  # it was killed, and nobody goes on
+        fab(fleet, "restart", "--on", host)
+        assert at(fleet, host, f"cat {MARK} 2>/dev/null") == ""
+    finally:
+        at(fleet, host, f"rm -f {MARK}; systemctl start keepalived")
+    until("all is well", BACK_S, lambda: well(fleet), every=3)
 
 
 def test_a_database_is_not_touched_while_a_host_does_not_answer_whose_clients_it_has(

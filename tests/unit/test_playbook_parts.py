@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -37,6 +39,7 @@ PATCHING, ROTATION = load("filter_plugins/patching.py"), load("filter_plugins/ro
 IDLE, STALE = load("files/idle.py"), load("files/stale_units.py")
 MEMBER, PROCESSES = load("files/database_member.py"), load("files/app_processes.py")
 HAPROXY, WITHOUT = load("files/haproxy_server.py"), load("files/without_host.py")
+UPKEEP = load("files/upkeep_mark.py")
 
 # As apt 2.6 says it.
 SIMULATION = """Reading package lists...
@@ -470,6 +473,46 @@ def test_who_waits_for_downloads_ends_when_nobody_waits_for_it() -> None:
     waiting.stdout.close()
     assert waiting.wait(10) == 1 and b"nobody waits" in waiting.stderr.read()
     waiting.stderr.close()
+
+
+A, B = "patch-20261126T030500Z-ann-1234", "patch-20261126T031000Z-bob-5678"
+
+
+@pytest.fixture
+def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run A has written on the host that it works there."""
+    monkeypatch.setattr(UPKEEP, "MARK", tmp_path / "upkeep")
+    assert UPKEEP.main("look", A) == UPKEEP.main("take", A) == {"left": ""}
+    return tmp_path / "upkeep"
+
+
+def test_of_two_runs_only_one_works_on_a_host(mark: Path) -> None:
+    for action in ("look", "take"):
+        for killed in ("", "patch-of-another-host"):
+            with pytest.raises(SystemExit, match=f"{A} is at work here"):
+                UPKEEP.main(action, B, killed)
+    for action in ("leave", "drop"):
+        UPKEEP.main(action, B)
+    UPKEEP.main("keep", A)
+    assert mark.read_text() == f"{A}\n" and mark.stat().st_mtime > 1
+    UPKEEP.main("drop", A)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("over", ["killed", "stopped", "old"])
+def test_what_a_run_left_is_gone_on_with(mark: Path, over: str) -> None:
+    if over == "stopped":
+        UPKEEP.main("leave", A)
+    if over == "old":
+        os.utime(mark, (time.time() - UPKEEP.LONGEST,) * 2)
+    killed = f"patch-before,{A}" if over == "killed" else ""
+    assert UPKEEP.main("look", B, killed) == {"left": A}
+    assert mark.read_text() == f"{A}\n", "looking changes nothing"
+    assert UPKEEP.main("take", B, killed) == {"left": A}
+    with pytest.raises(SystemExit, match=f"{B} is at work here by now"):
+        UPKEEP.main("keep", A)
+    UPKEEP.main("drop", A)
+    assert mark.read_text() == f"{B}\n"
 
 
 ROLES = PLAYBOOKS.parent / "roles"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backline.hostctl import drain
+from backline.hostctl import drain, facts
 
 from .fake_host import Lab
 
@@ -36,6 +36,7 @@ def program(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(module, "hostctl", hostctl)
     monkeypatch.setattr(module, "FLAG", lab.host.path(drain.FLAG))
+    monkeypatch.setattr(module, "MARK", lab.host.path(facts.UPKEEP))
     monkeypatch.setattr(module, "AFTER_BOOT", lab.host.path(drain.BY_PATCH))
     return module
 
@@ -46,8 +47,8 @@ def on(program: Any, run: str, holder: str = ANN, killed: str = "") -> None:
 
 def test_who_drains_a_host_is_told(lab: Lab, program: Any) -> None:
     on(program, FIRST)
-    facts = lab.ok("facts")
-    assert (facts["drained"], facts["drained_by"]) == (True, FIRST)
+    found = lab.ok("facts")
+    assert (found["drained"], found["drained_by"], found["upkeep"]) == (True, FIRST, FIRST)
     assert lab.ok("lease", action="show")["lease"]["holder"] == ANN
 
 
@@ -76,6 +77,7 @@ def test_the_lease_of_anybody_else_is_respected(
     with pytest.raises(Refused, match="lease_held"):
         on(program, SECOND, holder, killed)
     assert lab.ok("lease", action="show")["lease"]["run"] == FIRST
+    assert lab.ok("facts")["upkeep"] == FIRST
 
 
 def test_a_rotation_takes_up_what_the_one_before_it_left_and_nobody_elses(
@@ -105,6 +107,11 @@ def test_a_run_that_was_killed_half_way_into_the_drain_is_made_whole(
     assert SECOND in program.AFTER_BOOT.read_text()
 
 
+def test_what_another_playbook_drains_is_no_upkeep(lab: Lab, program: Any) -> None:
+    on(program, "rotate-20261126T030500Z")
+    assert lab.ok("facts")["drained"] is True and lab.ok("facts")["upkeep"] is None
+
+
 def test_a_host_that_an_operator_had_drained_is_not_marked(lab: Lab, program: Any) -> None:
     lab.take(run="drain-1")
     lab.ok("drain", action="on", run="drain-1")
@@ -117,8 +124,8 @@ def test_a_host_that_an_operator_had_drained_is_not_marked(lab: Lab, program: An
 def test_a_flag_that_nobody_signed_names_nobody(lab: Lab) -> None:
     for content in ("", "\n", "\x1b[31m\n"):
         lab.host.path(drain.FLAG).write_text(content)
-        facts = lab.ok("facts")
-        assert (facts["drained"], facts["drained_by"]) == (True, None)
+        found = lab.ok("facts")
+        assert (found["drained"], found["drained_by"]) == (True, None)
 
 
 def test_a_host_on_which_a_playbook_is_at_work_says_so(lab: Lab) -> None:

@@ -90,6 +90,14 @@ def test_what_is_no_unit_is_refused(playbook: Playbook, service: str) -> None:
     assert not playbook.options
 
 
+@pytest.mark.parametrize("transfers", [-1, 3601])
+def test_downloads_are_not_waited_for_longer_than_a_lease_may_last(
+    playbook: Playbook, capsys: pytest.CaptureFixture[str], transfers: int
+) -> None:
+    assert call(upkeep.reboot, on="database", transfers=transfers, yes=2) == 1
+    assert "3600 at most" in capsys.readouterr().err and not playbook.options
+
+
 @pytest.mark.parametrize("service", [",", " ", " , "])
 def test_a_service_without_a_name_is_not_everything_that_a_host_is_there_for(
     playbook: Playbook, capsys: pytest.CaptureFixture[str], service: str
