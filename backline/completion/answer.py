@@ -166,9 +166,8 @@ def _where(words: list[str], tasks: dict[str, Any]) -> tuple[str, str, set[str],
             used.add(name)
             env = value if name == "--env" and equals else env
             own = tasks[task]["flags"].get(name) if task else None
-            core = CORE.get(name) and not (
-                task and name == "--help"
-            )  # the task's own help has none
+            # Behind a task --help is its own, and takes nothing.
+            core = CORE.get(name) if not task or name != "--help" else None
             takes = own["value"] if own else core
             flag = name if takes and not equals else ""
         elif task and _word(tasks[task], used):
