@@ -237,8 +237,9 @@ def everything(c: Context) -> None:
     _ensure_browser()
     _ensure_programs()
     for steps, at_once in (
-        (_quick_steps(), 2),
+        # First: unit tests build releases of it, and start them in its environment.
         (_jukebox_steps(), 1),
+        (_quick_steps(), 2),
         (_role_steps(_scenarios()), 2),
         ([_fleet_step()], 1),
     ):
