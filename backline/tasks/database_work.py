@@ -72,7 +72,7 @@ def slow(
         chosen = {one: view.host(one) for one in names}
         found, silent = sessions.running(hosts, chosen, _who(""), limit)
         if not member:
-            silent |= {one.name: _away(view, one.name) for one in view.members if not one.host}
+            silent |= view.away
         costs = _costs(hosts, view, name, limit, silent)
     _show_slow(found, costs, silent, verbatim, json)
     if silent:
@@ -82,10 +82,6 @@ def slow(
             state="nothing was changed",
             hint="fab db.status",
         )
-
-
-def _away(view: View, name: str) -> str:
-    return view.silent.get(name, "its host does not answer")
 
 
 def _costs(hosts: SshFleet, view: View, name: str, limit: int, silent: dict[str, str]) -> Costs:

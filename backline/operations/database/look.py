@@ -78,6 +78,11 @@ class View:
         return found.host
 
     @property
+    def away(self) -> dict[str, str]:
+        """Members whose host does not answer, and why."""
+        return {one.name: self.silent.get(one.name, one.error) for one in self.members if one.error}
+
+    @property
     def voters(self) -> int:
         """Members of etcd that are healthy."""
         return sum(member.etcd == "healthy" for member in self.members)
